@@ -1,0 +1,48 @@
+//! The numbers that Kafka's protocol gives to errors. Every error type of the engine maps to one of them.
+
+/// A Kafka protocol error code, as a broker puts it into a response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(i16)]
+#[non_exhaustive]
+pub enum KafkaErrorCode {
+    /// A failure that the protocol has no better name for.
+    UnknownServerError = -1,
+    /// The offset lies outside the log.
+    OffsetOutOfRange = 1,
+    /// A batch fails its checksum or cannot be decoded.
+    CorruptMessage = 2,
+    /// The partition is not here.
+    UnknownTopicOrPartition = 3,
+    /// A batch exceeds `max.message.bytes`.
+    MessageTooLarge = 10,
+    /// A topic name that is not allowed.
+    InvalidTopic = 17,
+    /// A set of batches exceeds `segment.bytes`.
+    RecordListTooLarge = 18,
+    /// A record's timestamp lies outside the accepted range.
+    InvalidTimestamp = 32,
+    /// A configuration value outside its bounds.
+    InvalidConfig = 40,
+    /// A request that cannot be served as stated.
+    InvalidRequest = 42,
+    /// A batch of a message format that is not supported.
+    UnsupportedForMessageFormat = 43,
+    /// The file or directory failed.
+    KafkaStorageError = 56,
+    /// The leader epoch is older than the known one.
+    FencedLeaderEpoch = 74,
+    /// A codec that is not available.
+    UnsupportedCompressionType = 76,
+    /// A record or batch breaks a rule of the format.
+    InvalidRecord = 87,
+    /// A topic id that differs from the stored one.
+    InconsistentTopicId = 103,
+}
+
+impl KafkaErrorCode {
+    /// The number on the wire.
+    #[must_use]
+    pub fn code(self) -> i16 {
+        self as i16
+    }
+}

@@ -1,0 +1,280 @@
+//! Floor 2: the one door to the disk.
+//!
+//! [`Storage`] is one log directory: every path is relative to it, and nothing is ever opened outside it or through a
+//! symbolic link. Rare operations are blocking calls, each a named durability fact; the hot path is [`Storage::run`],
+//! which takes many reads, writes and syncs at once and returns when all of them have ended. What a batch or an index
+//! is, this floor does not know.
+//!
+//! Durability facts that callers may rely on:
+//! * bytes written survive the process at once, and power loss only after a `Sync` of their file that succeeded;
+//! * a new length set by [`Storage::set_len`] is like a write;
+//! * an entry made, renamed or removed in a directory survives power loss only after [`Storage::sync_dir`] of it;
+//! * operations of one `run` end in any order: the barrier between a write and its sync is two calls of `run`.
+
+mod atomic;
+mod map;
+mod posix;
+mod sendfile;
+mod uring;
+
+use std::{
+    ffi::OsString,
+    fmt, io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::{Path, PathBuf},
+};
+
+/// An open file of a [`Storage`]: a file descriptor and the backend's own number for it.
+#[derive(Debug)]
+pub struct File {
+    fd: OwnedFd,
+    id: u64,
+}
+
+impl File {
+    /// For backends: `id` is theirs to choose.
+    #[must_use]
+    pub fn new(fd: OwnedFd, id: u64) -> Self {
+        Self { fd, id }
+    }
+
+    /// The number that the backend gave it.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+}
+
+impl AsFd for File {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// How a file is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Reading only.
+    Read,
+    /// Reading and writing an existing file.
+    Write,
+    /// A new file for reading and writing; fails with `AlreadyExists` if the name is taken.
+    Create,
+}
+
+/// What a directory entry is. Links are not followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A link, socket, device or pipe: never touched.
+    Other,
+}
+
+/// One entry of a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its name, without a path.
+    pub name: OsString,
+    /// What it is.
+    pub kind: EntryKind,
+    /// Length in bytes (0 unless a file).
+    pub len: u64,
+    /// Last modification, milliseconds since 1970.
+    pub modified_ms: i64,
+}
+
+/// One operation on a file for [`Storage::run`].
+#[derive(Debug)]
+pub struct Op<'a> {
+    /// What to do.
+    pub kind: OpKind<'a>,
+    result: Option<io::Result<usize>>,
+}
+
+/// What an [`Op`] does.
+#[derive(Debug)]
+pub enum OpKind<'a> {
+    /// Writes all of `bytes` at byte position `at`; the result is their number.
+    Write {
+        /// The file.
+        file: &'a File,
+        /// Position in bytes.
+        at: u64,
+        /// What to write.
+        bytes: &'a [u8],
+    },
+    /// Makes everything written to the file before this call durable (`fdatasync`); the result is 0.
+    Sync {
+        /// The file.
+        file: &'a File,
+    },
+    /// Fills `into` from byte position `at`; the result is the number read, less than its length only at the end.
+    Read {
+        /// The file.
+        file: &'a File,
+        /// Position in bytes.
+        at: u64,
+        /// Where to.
+        into: &'a mut [u8],
+    },
+}
+
+impl<'a> Op<'a> {
+    /// A write of all of `bytes` at `at`.
+    #[must_use]
+    pub fn write(file: &'a File, at: u64, bytes: &'a [u8]) -> Self {
+        Self { kind: OpKind::Write { file, at, bytes }, result: None }
+    }
+
+    /// A sync of `file`.
+    #[must_use]
+    pub fn sync(file: &'a File) -> Self {
+        Self { kind: OpKind::Sync { file }, result: None }
+    }
+
+    /// A read into `into` from `at`.
+    #[must_use]
+    pub fn read(file: &'a File, at: u64, into: &'a mut [u8]) -> Self {
+        Self { kind: OpKind::Read { file, at, into }, result: None }
+    }
+
+    /// For backends: ends the operation.
+    pub fn finish(&mut self, result: io::Result<usize>) {
+        self.result = Some(result);
+    }
+
+    /// The result, once; an operation that no backend ran is an error.
+    ///
+    /// # Errors
+    /// What the operation ended with.
+    pub fn take_result(&mut self) -> io::Result<usize> {
+        self.result.take().unwrap_or_else(|| Err(io::Error::other("the operation was not run")))
+    }
+}
+
+/// An operation on the disk failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{operation} {}: {source}", path.display())]
+pub struct StorageError {
+    /// What was tried, as a verb: "open", "write", "sync", "rename" ...
+    pub operation: &'static str,
+    /// The file or directory, relative to the log directory.
+    pub path: PathBuf,
+    /// Why it failed.
+    pub source: io::Error,
+}
+
+impl StorageError {
+    /// Names the operation and the path of an I/O error.
+    #[must_use]
+    pub fn new(operation: &'static str, path: &Path, source: io::Error) -> Self {
+        Self { operation, path: path.to_path_buf(), source }
+    }
+
+    /// Whether the disk or a quota is full.
+    #[must_use]
+    pub fn is_disk_full(&self) -> bool {
+        matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+
+    /// Whether the file or directory is not there.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        self.source.kind() == io::ErrorKind::NotFound
+    }
+}
+
+/// Holds a lock until dropped.
+#[derive(Debug)]
+pub struct Lock {
+    /// Keeps the lock: an open description on a real disk, a token on a simulated one.
+    _held: Box<dyn fmt::Debug + Send + Sync>,
+}
+
+impl Lock {
+    /// For backends: `held` releases the lock when dropped.
+    #[must_use]
+    pub fn new(held: Box<dyn fmt::Debug + Send + Sync>) -> Self {
+        Self { _held: held }
+    }
+}
+
+/// One log directory on some disk. All paths are relative to it.
+///
+/// Backends: `Posix`, `Uring`, and the simulated disk of the test support library, which loses, tears and
+/// reorders what was not synced.
+pub trait Storage: Send + Sync + fmt::Debug {
+    /// Takes the lock file at `path` for this open alone: an `fcntl` lock, the kind that Kafka takes, of the open file
+    /// description, so that two opens in one process exclude each other as well. Does not wait.
+    ///
+    /// # Errors
+    /// `WouldBlock` when another open holds it.
+    fn lock(&self, path: &Path) -> Result<Lock, StorageError>;
+
+    /// The entries of a directory, sorted by name. `Path::new("")` is the log directory itself.
+    ///
+    /// # Errors
+    /// `NotFound`, `NotADirectory`, or what the disk says.
+    fn list(&self, dir: &Path) -> Result<Vec<Entry>, StorageError>;
+
+    /// Makes a directory (mode 0750 under the umask).
+    ///
+    /// # Errors
+    /// `AlreadyExists`, or what the disk says.
+    fn create_dir(&self, dir: &Path) -> Result<(), StorageError>;
+
+    /// Opens or creates a file (mode 0640 under the umask).
+    ///
+    /// # Errors
+    /// `NotFound`, `AlreadyExists`, a symbolic link as `FilesystemLoop`, or what the disk says.
+    fn open(&self, path: &Path, access: Access) -> Result<File, StorageError>;
+
+    /// Renames a file or directory, replacing a file of the new name.
+    ///
+    /// # Errors
+    /// `NotFound`, or what the disk says.
+    fn rename(&self, from: &Path, to: &Path) -> Result<(), StorageError>;
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// `NotFound`, or what the disk says.
+    fn unlink(&self, path: &Path) -> Result<(), StorageError>;
+
+    /// Removes an empty directory.
+    ///
+    /// # Errors
+    /// `NotFound`, `DirectoryNotEmpty`, or what the disk says.
+    fn remove_dir(&self, dir: &Path) -> Result<(), StorageError>;
+
+    /// Makes the entries of a directory durable, as they are now.
+    ///
+    /// # Errors
+    /// What the disk says; then nothing is known about which entries survive.
+    fn sync_dir(&self, dir: &Path) -> Result<(), StorageError>;
+
+    /// Length of an open file in bytes.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn len(&self, file: &File) -> io::Result<u64>;
+
+    /// Cuts or extends (with zeros) an open file to `len` bytes. Durable only after a sync of the file.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn set_len(&self, file: &File, len: u64) -> io::Result<()>;
+
+    /// Reserves blocks for the first `len` bytes without changing the file's length.
+    ///
+    /// # Errors
+    /// `StorageFull`, `Unsupported` where the file system cannot, or what the disk says.
+    fn allocate(&self, file: &File, len: u64) -> io::Result<()>;
+
+    /// Runs every operation to its end, in no promised order, and returns when all have ended. Short writes and
+    /// interrupted calls are continued inside; a failed sync is final. Each operation carries its result.
+    fn run(&self, ops: &mut [Op<'_>]);
+}
