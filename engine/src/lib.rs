@@ -1,9 +1,31 @@
 //! Kafka's partition log as a library.
+//!
+//! A log directory holds partitions; a partition is a log of record batches, in Kafka's own files byte for byte. Real
+//! Kafka opens what this crate writes, and the other way round.
+//!
+//! * [`LogDirectory`]: open a directory, get the logs in it, close it in order;
+//! * [`Log`]: the one writer of a partition: append as leader or follower, flush, roll, truncate;
+//! * [`LogReader`]: any number of readers: by offset, by time, zero-copy through [`FileSlice`];
+//! * [`validate`]: what a producer sent, checked before any lock;
+//! * [`mod@format`]: every byte on disk, as values;
+//! * [`storage`]: the door to the disk, to be replaced by a simulated one in tests.
 
+mod config;
 pub mod error;
 pub mod format;
+mod log;
+mod manager;
+mod segment;
 pub mod storage;
 mod types;
 
+pub use config::{CleanupPolicy, CompressionType, ConfigError, LogConfig, MessageTimestampType};
 pub use error::KafkaErrorCode;
+pub use log::{
+    ActiveProducer, AppendAsLeader, AppendInfo, Checkpoints, Corruption, Cut, Fetch, Fetched, Isolation, Log, LogError,
+    LogOffsetMetadata, LogOffsets, LogReader, OnCorruption, OpenOptions, RecoveryProgress, RecoveryReport,
+    SegmentSummary, TimestampAndOffset, TimestampQuery, ValidatedBatch, ValidationPolicy, validate,
+};
+pub use manager::{DirectoryOptions, DirectoryReport, LogDirectory, OpenError};
+pub use segment::{Damage, FileSlice, SegmentError};
 pub use types::{InvalidTopic, LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp, TopicPartition};

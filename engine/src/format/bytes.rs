@@ -33,6 +33,13 @@ impl<'a> Reader<'a> {
         Ok(*taken)
     }
 
+    #[inline]
+    pub(crate) fn u8(&mut self) -> Result<u8, FormatError> {
+        let (first, rest) = self.rest.split_first().ok_or_else(|| self.truncated(1))?;
+        self.rest = rest;
+        Ok(*first)
+    }
+
     pub(crate) fn i8(&mut self) -> Result<i8, FormatError> {
         Ok(i8::from_be_bytes(self.array()?))
     }

@@ -1,7 +1,8 @@
 //! Floor 1: bytes as values.
 //!
-//! Every byte that Kafka keeps on disk is decoded and encoded here and nowhere else; `docs/FORMAT.md` describes them. Pure: no file, no clock, no panic on any input, and no allocation
-//! sized by what the input claims. Reading borrows; what decodes encodes to the same bytes.
+//! Every byte that Kafka keeps on disk is decoded and encoded here and nowhere else; `docs/FORMAT.md` describes them.
+//! Pure: no file, no clock, no panic on any input, and no allocation sized by what the input claims. Reading borrows;
+//! what decodes encodes to the same bytes.
 
 pub mod batch;
 pub mod builder;
@@ -11,6 +12,7 @@ pub mod clean_shutdown;
 pub mod compression;
 pub mod control;
 mod error;
+mod in_place;
 pub mod index_entry;
 pub mod meta_properties;
 pub mod names;

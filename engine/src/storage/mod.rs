@@ -15,7 +15,15 @@ mod atomic;
 mod map;
 mod posix;
 mod sendfile;
+mod single;
 mod uring;
+
+pub use atomic::{read_file, write_atomically};
+pub use map::MappedFile;
+pub use posix::Posix;
+pub use sendfile::{read_exact, send, send_all};
+pub use single::{read_at, read_exact_at, sync, write_at};
+pub use uring::{Backend, DEFAULT_RING_ENTRIES, Uring, open_best};
 
 use std::{
     ffi::OsString,
@@ -202,9 +210,10 @@ impl Lock {
     }
 }
 
-/// One log directory on some disk. All paths are relative to it.
+/// One log directory on some disk. All paths are relative to it: an absolute path, and one with `.` in front or `..`
+/// anywhere, is `InvalidInput`; a symbolic link on the way is refused as a loop (`ELOOP`).
 ///
-/// Backends: `Posix`, `Uring`, and the simulated disk of the test support library, which loses, tears and
+/// Backends: [`Posix`], [`Uring`], and the simulated disk of the test support library, which loses, tears and
 /// reorders what was not synced.
 pub trait Storage: Send + Sync + fmt::Debug {
     /// Takes the lock file at `path` for this open alone: an `fcntl` lock, the kind that Kafka takes, of the open file

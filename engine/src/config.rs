@@ -1,0 +1,540 @@
+//! A topic's configuration, as far as it touches a log: Kafka's names, defaults and bounds.
+//!
+//! Floor 0: plain values. What acts on a value lives above.
+
+use crate::error::KafkaErrorCode;
+use std::{collections::BTreeMap, fmt::Display, str::FromStr};
+
+/// What happens to old records. Both may hold, or neither.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct CleanupPolicy {
+    /// Keep the last record of each key.
+    pub compact: bool,
+    /// Remove segments by age and size.
+    pub delete: bool,
+}
+
+/// Codec of stored batches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CompressionType {
+    /// As the producer sent them.
+    Producer,
+    /// None.
+    Uncompressed,
+    /// gzip.
+    Gzip,
+    /// snappy.
+    Snappy,
+    /// lz4.
+    Lz4,
+    /// zstd.
+    Zstd,
+}
+
+/// Whose clock stamps records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum MessageTimestampType {
+    /// The producer's.
+    CreateTime,
+    /// The broker's.
+    LogAppendTime,
+}
+
+/// A property that is not Kafka's, or a value outside its bounds.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{name} = '{value}': {why}")]
+pub struct ConfigError {
+    /// The property.
+    pub name: String,
+    /// The value offered.
+    pub value: String,
+    /// The rule it breaks.
+    pub why: String,
+}
+
+impl ConfigError {
+    /// Kafka's code for this error.
+    #[must_use]
+    pub fn kafka_error_code(&self) -> KafkaErrorCode {
+        KafkaErrorCode::InvalidConfig
+    }
+}
+
+/// Kafka's topic-level properties that touch a log. Fields are in the units of their names; `None` is Kafka's -1.
+///
+/// ```
+/// use duramen::LogConfig;
+/// let config = LogConfig::from_properties([("segment.bytes", "1048576"), ("cleanup.policy", "compact")])?;
+/// assert_eq!(config.segment_bytes, 1 << 20);
+/// assert_eq!(config.get("retention.ms").as_deref(), Some("604800000"));
+/// assert!(LogConfig::from_properties([("segment.bytes", "17")]).is_err());
+/// # Ok::<(), duramen::ConfigError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct LogConfig {
+    /// `segment.bytes` (or `internal.segment.bytes`): a segment is rolled before it would exceed this.
+    pub segment_bytes: u32,
+    /// `segment.ms`: age at which a segment is rolled.
+    pub segment_ms: u64,
+    /// `segment.jitter.ms`: at most this much earlier, at random.
+    pub segment_jitter_ms: u64,
+    /// `segment.index.bytes`: size at which an index is full.
+    pub segment_index_bytes: u32,
+    /// `index.interval.bytes`: bytes of log between two index entries.
+    pub index_interval_bytes: u32,
+    /// `flush.messages`: records after which the log is flushed.
+    pub flush_messages: u64,
+    /// `flush.ms`: age at which unflushed records are flushed.
+    pub flush_ms: u64,
+    /// `retention.bytes`: size that retention keeps the log at.
+    pub retention_bytes: Option<u64>,
+    /// `retention.ms`: age beyond which segments are removed.
+    pub retention_ms: Option<u64>,
+    /// `max.message.bytes`: largest batch that a producer may append.
+    pub max_message_bytes: u32,
+    /// `cleanup.policy`.
+    pub cleanup_policy: CleanupPolicy,
+    /// `delete.retention.ms`: how long a tombstone stays after it was first compacted.
+    pub delete_retention_ms: u64,
+    /// `min.compaction.lag.ms`: age below which records are not compacted.
+    pub min_compaction_lag_ms: u64,
+    /// `max.compaction.lag.ms`: age by which records are compacted.
+    pub max_compaction_lag_ms: u64,
+    /// `min.cleanable.dirty.ratio`: share of uncompacted bytes from which on a log is compacted.
+    pub min_cleanable_dirty_ratio: f64,
+    /// `file.delete.delay.ms`: time between retiring and removing a file.
+    pub file_delete_delay_ms: u64,
+    /// `preallocate`: reserve a segment's blocks when it is created.
+    pub preallocate: bool,
+    /// `compression.type`.
+    pub compression_type: CompressionType,
+    /// `compression.gzip.level`: 1 to 9.
+    pub compression_gzip_level: Option<u32>,
+    /// `compression.lz4.level`: 1 to 17.
+    pub compression_lz4_level: u32,
+    /// `compression.zstd.level`: -131072 to 22.
+    pub compression_zstd_level: i32,
+    /// `message.timestamp.type`.
+    pub message_timestamp_type: MessageTimestampType,
+    /// `message.timestamp.before.max.ms`: how far a record's time may lie in the past.
+    pub message_timestamp_before_max_ms: u64,
+    /// `message.timestamp.after.max.ms`: how far a record's time may lie in the future.
+    pub message_timestamp_after_max_ms: u64,
+    /// `min.insync.replicas`.
+    pub min_insync_replicas: u32,
+    /// `unclean.leader.election.enable`.
+    pub unclean_leader_election_enable: bool,
+    /// Properties of tiered storage and of throttling: kept as text for the host, without effect here.
+    pub passive: BTreeMap<&'static str, String>,
+}
+
+/// `i64::MAX`, Kafka's "never".
+const NEVER: u64 = 9_223_372_036_854_775_807;
+/// Smallest `segment.bytes` that a topic may have.
+const MIN_SEGMENT_BYTES: u32 = 1 << 20;
+
+/// Every name that `set` takes, in Kafka's order.
+const NAMES: [&str; 34] = [
+    "segment.bytes",
+    "segment.ms",
+    "segment.jitter.ms",
+    "segment.index.bytes",
+    "index.interval.bytes",
+    "flush.messages",
+    "flush.ms",
+    "retention.bytes",
+    "retention.ms",
+    "max.message.bytes",
+    "cleanup.policy",
+    "delete.retention.ms",
+    "min.compaction.lag.ms",
+    "max.compaction.lag.ms",
+    "min.cleanable.dirty.ratio",
+    "file.delete.delay.ms",
+    "preallocate",
+    "compression.type",
+    "compression.gzip.level",
+    "compression.lz4.level",
+    "compression.zstd.level",
+    "message.timestamp.type",
+    "message.timestamp.before.max.ms",
+    "message.timestamp.after.max.ms",
+    "min.insync.replicas",
+    "unclean.leader.election.enable",
+    "remote.storage.enable",
+    "local.retention.ms",
+    "local.retention.bytes",
+    "remote.log.copy.disable",
+    "remote.log.delete.on.disable",
+    "leader.replication.throttled.replicas",
+    "follower.replication.throttled.replicas",
+    "internal.segment.bytes",
+];
+
+/// The properties without effect here, with Kafka's defaults.
+const PASSIVE: [(&str, &str); 7] = [
+    ("remote.storage.enable", "false"),
+    ("local.retention.ms", "-2"),
+    ("local.retention.bytes", "-2"),
+    ("remote.log.copy.disable", "false"),
+    ("remote.log.delete.on.disable", "false"),
+    ("leader.replication.throttled.replicas", ""),
+    ("follower.replication.throttled.replicas", ""),
+];
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self {
+            segment_bytes: 1 << 30,
+            segment_ms: 604_800_000,
+            segment_jitter_ms: 0,
+            segment_index_bytes: 10 << 20,
+            index_interval_bytes: 4096,
+            flush_messages: NEVER,
+            flush_ms: NEVER,
+            retention_bytes: None,
+            retention_ms: Some(604_800_000),
+            max_message_bytes: (1 << 20) + 12,
+            cleanup_policy: CleanupPolicy { compact: false, delete: true },
+            delete_retention_ms: 86_400_000,
+            min_compaction_lag_ms: 0,
+            max_compaction_lag_ms: NEVER,
+            min_cleanable_dirty_ratio: 0.5,
+            file_delete_delay_ms: 60_000,
+            preallocate: false,
+            compression_type: CompressionType::Producer,
+            compression_gzip_level: None,
+            compression_lz4_level: 9,
+            compression_zstd_level: 3,
+            message_timestamp_type: MessageTimestampType::CreateTime,
+            message_timestamp_before_max_ms: NEVER,
+            message_timestamp_after_max_ms: 3_600_000,
+            min_insync_replicas: 1,
+            unclean_leader_election_enable: false,
+            passive: BTreeMap::new(),
+        }
+    }
+}
+
+impl LogConfig {
+    /// The defaults with these properties set, and the whole checked.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for an unknown name, a value outside its bounds, or values that contradict each other.
+    pub fn from_properties<'a>(properties: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, ConfigError> {
+        let mut config = Self::default();
+        let mut internal = None;
+        for (name, value) in properties {
+            if name == "internal.segment.bytes" { internal = Some(value) } else { config.set(name, value)? }
+        }
+        if let Some(value) = internal {
+            config.set("internal.segment.bytes", value)?;
+        }
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// The names that [`LogConfig::set`] takes.
+    #[must_use]
+    pub fn names() -> &'static [&'static str] {
+        &NAMES
+    }
+
+    /// Sets one property by Kafka's name. `internal.segment.bytes` is `segment.bytes` without its lower bound.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for an unknown name or a value outside its bounds; nothing is changed then.
+    pub fn set(&mut self, name: &str, text: &str) -> Result<(), ConfigError> {
+        let value = Value { name, text: text.trim() };
+        match name {
+            "segment.bytes" => self.segment_bytes = value.at_least(MIN_SEGMENT_BYTES, MAX_INT)?,
+            "internal.segment.bytes" => self.segment_bytes = value.at_least(0, MAX_INT)?,
+            "segment.ms" => self.segment_ms = value.at_least(1, NEVER)?,
+            "segment.jitter.ms" => self.segment_jitter_ms = value.at_least(0, NEVER)?,
+            "segment.index.bytes" => self.segment_index_bytes = value.at_least(4, MAX_INT)?,
+            "index.interval.bytes" => self.index_interval_bytes = value.at_least(0, MAX_INT)?,
+            "flush.messages" => self.flush_messages = value.at_least(1, NEVER)?,
+            "flush.ms" => self.flush_ms = value.at_least(0, NEVER)?,
+            "retention.bytes" => self.retention_bytes = value.or_unlimited(i64::MIN)?,
+            "retention.ms" => self.retention_ms = value.or_unlimited(-1)?,
+            "max.message.bytes" => self.max_message_bytes = value.at_least(0, MAX_INT)?,
+            "cleanup.policy" => self.cleanup_policy = value.cleanup_policy()?,
+            "delete.retention.ms" => self.delete_retention_ms = value.at_least(0, NEVER)?,
+            "min.compaction.lag.ms" => self.min_compaction_lag_ms = value.at_least(0, NEVER)?,
+            "max.compaction.lag.ms" => self.max_compaction_lag_ms = value.at_least(1, NEVER)?,
+            "min.cleanable.dirty.ratio" => self.min_cleanable_dirty_ratio = value.at_least(0.0, 1.0)?,
+            "file.delete.delay.ms" => self.file_delete_delay_ms = value.at_least(0, NEVER)?,
+            "preallocate" => self.preallocate = value.boolean()?,
+            "compression.type" => self.compression_type = value.one_of(&COMPRESSION_TYPES)?,
+            "compression.gzip.level" => {
+                let level = value.at_least(-1_i32, 9)?;
+                self.compression_gzip_level = match level {
+                    0 => return Err(value.error("it is -1, or 1 to 9")),
+                    _ => u32::try_from(level).ok(),
+                };
+            }
+            "compression.lz4.level" => self.compression_lz4_level = value.at_least(1, 17)?,
+            "compression.zstd.level" => self.compression_zstd_level = value.at_least(-131_072, 22)?,
+            "message.timestamp.type" => self.message_timestamp_type = value.one_of(&TIMESTAMP_TYPES)?,
+            "message.timestamp.before.max.ms" => self.message_timestamp_before_max_ms = value.at_least(0, NEVER)?,
+            "message.timestamp.after.max.ms" => self.message_timestamp_after_max_ms = value.at_least(0, NEVER)?,
+            "min.insync.replicas" => self.min_insync_replicas = value.at_least(1, MAX_INT)?,
+            "unclean.leader.election.enable" => self.unclean_leader_election_enable = value.boolean()?,
+            _ => self.set_passive(&value)?,
+        }
+        Ok(())
+    }
+
+    fn set_passive(&mut self, value: &Value<'_>) -> Result<(), ConfigError> {
+        let Some((name, _)) = PASSIVE.iter().find(|(name, _)| *name == value.name) else {
+            return Err(value.error("there is no such property"));
+        };
+        match *name {
+            "local.retention.ms" | "local.retention.bytes" => value.at_least(-2_i64, i64::MAX).map(|_| ())?,
+            "remote.storage.enable" | "remote.log.copy.disable" | "remote.log.delete.on.disable" => {
+                value.boolean().map(|_| ())?;
+            }
+            _ => {}
+        }
+        self.passive.insert(name, value.text.to_owned());
+        Ok(())
+    }
+
+    /// The value of a property as Kafka writes it; `None` for an unknown name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<String> {
+        fn signed(value: Option<u64>) -> String {
+            value.map_or("-1".to_owned(), |value| value.to_string())
+        }
+        Some(match name {
+            "segment.bytes" | "internal.segment.bytes" => self.segment_bytes.to_string(),
+            "segment.ms" => self.segment_ms.to_string(),
+            "segment.jitter.ms" => self.segment_jitter_ms.to_string(),
+            "segment.index.bytes" => self.segment_index_bytes.to_string(),
+            "index.interval.bytes" => self.index_interval_bytes.to_string(),
+            "flush.messages" => self.flush_messages.to_string(),
+            "flush.ms" => self.flush_ms.to_string(),
+            "retention.bytes" => signed(self.retention_bytes),
+            "retention.ms" => signed(self.retention_ms),
+            "max.message.bytes" => self.max_message_bytes.to_string(),
+            "cleanup.policy" => match self.cleanup_policy {
+                CleanupPolicy { compact: true, delete: true } => "compact,delete",
+                CleanupPolicy { compact: true, delete: false } => "compact",
+                CleanupPolicy { compact: false, delete: true } => "delete",
+                CleanupPolicy { compact: false, delete: false } => "",
+            }
+            .to_owned(),
+            "delete.retention.ms" => self.delete_retention_ms.to_string(),
+            "min.compaction.lag.ms" => self.min_compaction_lag_ms.to_string(),
+            "max.compaction.lag.ms" => self.max_compaction_lag_ms.to_string(),
+            "min.cleanable.dirty.ratio" => self.min_cleanable_dirty_ratio.to_string(),
+            "file.delete.delay.ms" => self.file_delete_delay_ms.to_string(),
+            "preallocate" => self.preallocate.to_string(),
+            "compression.type" => name_of(&COMPRESSION_TYPES, self.compression_type),
+            "compression.gzip.level" => signed(self.compression_gzip_level.map(u64::from)),
+            "compression.lz4.level" => self.compression_lz4_level.to_string(),
+            "compression.zstd.level" => self.compression_zstd_level.to_string(),
+            "message.timestamp.type" => name_of(&TIMESTAMP_TYPES, self.message_timestamp_type),
+            "message.timestamp.before.max.ms" => self.message_timestamp_before_max_ms.to_string(),
+            "message.timestamp.after.max.ms" => self.message_timestamp_after_max_ms.to_string(),
+            "min.insync.replicas" => self.min_insync_replicas.to_string(),
+            "unclean.leader.election.enable" => self.unclean_leader_election_enable.to_string(),
+            _ => {
+                let (_, default) = PASSIVE.iter().find(|(known, _)| *known == name)?;
+                self.passive.get(name).map_or((*default).to_owned(), Clone::clone)
+            }
+        })
+    }
+
+    /// Checks what no property alone can tell (`LogConfig.validateValues`).
+    ///
+    /// # Errors
+    /// [`ConfigError`] when two properties contradict each other.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let error = |name: &str, why: &str| {
+            let value = self.get(name).unwrap_or_default();
+            Err(ConfigError { name: name.to_owned(), value, why: why.to_owned() })
+        };
+        if self.min_compaction_lag_ms > self.max_compaction_lag_ms {
+            return error("min.compaction.lag.ms", "it exceeds max.compaction.lag.ms");
+        }
+        if self.cleanup_policy.compact && self.passive.get("remote.storage.enable").is_some_and(|on| on == "true") {
+            return error("remote.storage.enable", "a compacted topic cannot have it");
+        }
+        Ok(())
+    }
+}
+
+/// Kafka's largest int.
+const MAX_INT: u32 = 2_147_483_647;
+
+const COMPRESSION_TYPES: [(&str, CompressionType); 6] = [
+    ("uncompressed", CompressionType::Uncompressed),
+    ("zstd", CompressionType::Zstd),
+    ("lz4", CompressionType::Lz4),
+    ("snappy", CompressionType::Snappy),
+    ("gzip", CompressionType::Gzip),
+    ("producer", CompressionType::Producer),
+];
+
+const TIMESTAMP_TYPES: [(&str, MessageTimestampType); 2] =
+    [("CreateTime", MessageTimestampType::CreateTime), ("LogAppendTime", MessageTimestampType::LogAppendTime)];
+
+fn name_of<T: PartialEq>(names: &[(&str, T)], value: T) -> String {
+    names.iter().find(|(_, known)| *known == value).map_or(String::new(), |(name, _)| (*name).to_owned())
+}
+
+/// A value on its way in.
+struct Value<'a> {
+    name: &'a str,
+    text: &'a str,
+}
+
+impl Value<'_> {
+    fn error(&self, why: impl Display) -> ConfigError {
+        ConfigError { name: self.name.to_owned(), value: self.text.to_owned(), why: why.to_string() }
+    }
+
+    fn at_least<T: FromStr + PartialOrd + Display>(&self, least: T, most: T) -> Result<T, ConfigError> {
+        match self.text.parse() {
+            Ok(value) if value >= least && value <= most => Ok(value),
+            _ => Err(self.error(format!("it is a number from {least} to {most}"))),
+        }
+    }
+
+    fn or_unlimited(&self, least: i64) -> Result<Option<u64>, ConfigError> {
+        Ok(u64::try_from(self.at_least(least, i64::MAX)?).ok())
+    }
+
+    fn boolean(&self) -> Result<bool, ConfigError> {
+        match self.text.to_ascii_lowercase().as_str() {
+            "true" => Ok(true),
+            "false" => Ok(false),
+            _ => Err(self.error("it is true or false")),
+        }
+    }
+
+    fn one_of<T: Copy>(&self, names: &[(&str, T)]) -> Result<T, ConfigError> {
+        let known: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
+        let found = names.iter().find(|(name, _)| *name == self.text);
+        found.map(|(_, value)| *value).ok_or_else(|| self.error(format!("it is one of {}", known.join(", "))))
+    }
+
+    fn cleanup_policy(&self) -> Result<CleanupPolicy, ConfigError> {
+        let mut policy = CleanupPolicy { compact: false, delete: false };
+        for word in self.text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+            match word {
+                "compact" => policy.compact = true,
+                "delete" => policy.delete = true,
+                _ => return Err(self.error("it is a list of compact and delete")),
+            }
+        }
+        Ok(policy)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    #[test]
+    fn every_name_has_a_value_that_can_be_set() {
+        let mut config = LogConfig::default();
+        for name in LogConfig::names() {
+            let value = config.get(name).unwrap_or_else(|| panic!("{name} has no value"));
+            config.set(name, &value).unwrap();
+            assert_eq!(config.get(name).unwrap(), value, "{name}");
+        }
+        assert_eq!(config.get("no.such.name"), None);
+        assert!(config.set("no.such.name", "1").is_err());
+    }
+
+    #[test]
+    fn defaults_are_those_of_kafka() {
+        let config = LogConfig::default();
+        let expected = [
+            ("segment.bytes", "1073741824"),
+            ("segment.ms", "604800000"),
+            ("segment.index.bytes", "10485760"),
+            ("index.interval.bytes", "4096"),
+            ("flush.messages", "9223372036854775807"),
+            ("retention.bytes", "-1"),
+            ("retention.ms", "604800000"),
+            ("max.message.bytes", "1048588"),
+            ("cleanup.policy", "delete"),
+            ("delete.retention.ms", "86400000"),
+            ("min.cleanable.dirty.ratio", "0.5"),
+            ("preallocate", "false"),
+            ("file.delete.delay.ms", "60000"),
+            ("compression.type", "producer"),
+            ("compression.gzip.level", "-1"),
+            ("compression.lz4.level", "9"),
+            ("compression.zstd.level", "3"),
+            ("message.timestamp.type", "CreateTime"),
+            ("message.timestamp.after.max.ms", "3600000"),
+            ("min.insync.replicas", "1"),
+            ("local.retention.ms", "-2"),
+        ];
+        for (name, value) in expected {
+            assert_eq!(config.get(name).unwrap(), value, "{name}");
+        }
+    }
+
+    #[test]
+    fn bounds_are_those_of_kafka() {
+        let bounds = [
+            ("segment.bytes", "1048576", "1048575"),
+            ("segment.bytes", "2147483647", "2147483648"),
+            ("internal.segment.bytes", "0", "-1"),
+            ("segment.ms", "1", "0"),
+            ("segment.jitter.ms", "0", "-1"),
+            ("segment.index.bytes", "4", "3"),
+            ("index.interval.bytes", "0", "-1"),
+            ("flush.messages", "1", "0"),
+            ("flush.ms", "0", "-1"),
+            ("flush.ms", "9223372036854775807", "9223372036854775808"),
+            ("retention.ms", "-1", "-2"),
+            ("retention.bytes", "-5", "x"),
+            ("max.message.bytes", "0", "-1"),
+            ("cleanup.policy", " compact , delete ", "compact,drop"),
+            ("cleanup.policy", "", "none"),
+            ("max.compaction.lag.ms", "1", "0"),
+            ("min.cleanable.dirty.ratio", "1", "1.1"),
+            ("min.cleanable.dirty.ratio", "0", "-0.1"),
+            ("preallocate", "TRUE", "yes"),
+            ("compression.type", "zstd", "none"),
+            ("compression.gzip.level", "9", "10"),
+            ("compression.gzip.level", "-1", "0"),
+            ("compression.lz4.level", "17", "18"),
+            ("compression.lz4.level", "1", "0"),
+            ("compression.zstd.level", "-131072", "-131073"),
+            ("compression.zstd.level", "22", "23"),
+            ("message.timestamp.type", "LogAppendTime", "logappendtime"),
+            ("min.insync.replicas", "1", "0"),
+            ("local.retention.ms", "-2", "-3"),
+        ];
+        for (name, good, bad) in bounds {
+            let mut config = LogConfig::default();
+            config.set(name, good).unwrap_or_else(|error| panic!("{error}"));
+            let before = config.clone();
+            let error = config.set(name, bad).expect_err(&format!("{name} = {bad}"));
+            assert_eq!((error.name.as_str(), error.kafka_error_code()), (name, KafkaErrorCode::InvalidConfig));
+            assert_eq!(config, before, "{name} = {bad} changed something");
+        }
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        let lag = [("min.compaction.lag.ms", "11"), ("max.compaction.lag.ms", "10")];
+        assert!(LogConfig::from_properties(lag).is_err());
+        let tiered = [("cleanup.policy", "compact"), ("remote.storage.enable", "true")];
+        assert!(LogConfig::from_properties(tiered).is_err());
+    }
+
+    #[test]
+    fn internal_segment_bytes_wins_in_any_order() {
+        let both = [("internal.segment.bytes", "500"), ("segment.bytes", "2097152")];
+        assert_eq!(LogConfig::from_properties(both).unwrap().segment_bytes, 500);
+    }
+}

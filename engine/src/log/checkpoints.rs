@@ -1,0 +1,119 @@
+//! The recovery points and log start offsets of all partitions of a log directory, and their two files.
+//!
+//! Knows nothing of logs. Keeps: what is lowered is durable before the call returns, so that a log may then be cut; what
+//! is raised reaches the disk when the host writes the checkpoints.
+
+use super::error::LogError;
+use crate::{
+    format::{checkpoint::OffsetCheckpoint, names},
+    storage::{self, Storage},
+    types::{Offset, TopicPartition},
+};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+/// More bytes than a checkpoint of a million partitions has.
+const MAX_BYTES: u64 = 512 << 20;
+
+/// Both checkpoints of one log directory.
+#[derive(Debug)]
+pub struct Checkpoints {
+    storage: Arc<dyn Storage>,
+    /// Guards the maps as they are in the files; held while a file is written, so that writes keep their order.
+    maps: Mutex<Maps>,
+}
+
+#[derive(Debug, Default)]
+struct Maps {
+    recovery_points: OffsetCheckpoint,
+    log_starts: OffsetCheckpoint,
+}
+
+impl Checkpoints {
+    /// Reads both files; a missing one is empty.
+    ///
+    /// # Errors
+    /// [`LogError::Storage`], and [`LogError::Format`] for a file that cannot be read as a checkpoint.
+    pub fn read(storage: Arc<dyn Storage>) -> Result<Self, LogError> {
+        let maps = Maps {
+            recovery_points: read(&*storage, names::RECOVERY_POINT_CHECKPOINT)?,
+            log_starts: read(&*storage, names::LOG_START_CHECKPOINT)?,
+        };
+        Ok(Self { storage, maps: Mutex::new(maps) })
+    }
+
+    /// Checkpoints without an entry, which replace unreadable files when they are next written.
+    #[must_use]
+    pub fn empty(storage: Arc<dyn Storage>) -> Self {
+        Self { storage, maps: Mutex::new(Maps::default()) }
+    }
+
+    fn maps(&self) -> MutexGuard<'_, Maps> {
+        self.maps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The partition's recovery point as it is in the file.
+    #[must_use]
+    pub fn recovery_point(&self, partition: &TopicPartition) -> Option<Offset> {
+        self.maps().recovery_points.get(partition).copied()
+    }
+
+    /// The partition's log start offset as it is in the file.
+    #[must_use]
+    pub fn log_start(&self, partition: &TopicPartition) -> Option<Offset> {
+        self.maps().log_starts.get(partition).copied()
+    }
+
+    /// Replaces the entries of the given partitions and writes both files. A log start of `None` is left out of its
+    /// file, as Kafka does when it equals the first segment's base.
+    ///
+    /// # Errors
+    /// [`LogError::Storage`]; the files are then as before or as wanted.
+    pub fn write(&self, entries: &[(TopicPartition, Offset, Option<Offset>)]) -> Result<(), LogError> {
+        let mut maps = self.maps();
+        for (partition, recovery_point, log_start) in entries {
+            maps.recovery_points.insert(partition.clone(), *recovery_point);
+            match log_start {
+                Some(log_start) => maps.log_starts.insert(partition.clone(), *log_start),
+                None => maps.log_starts.remove(partition),
+            };
+        }
+        write(&*self.storage, names::RECOVERY_POINT_CHECKPOINT, &maps.recovery_points)?;
+        write(&*self.storage, names::LOG_START_CHECKPOINT, &maps.log_starts)
+    }
+
+    /// Lowers the entries of one partition to at most `offset`; durable when it returns. Costs nothing when they are
+    /// low enough.
+    pub(crate) fn lower(&self, partition: &TopicPartition, offset: Offset) -> Result<(), LogError> {
+        let mut maps = self.maps();
+        if lower(&mut maps.recovery_points, partition, offset) {
+            write(&*self.storage, names::RECOVERY_POINT_CHECKPOINT, &maps.recovery_points)?;
+        }
+        if lower(&mut maps.log_starts, partition, offset) {
+            write(&*self.storage, names::LOG_START_CHECKPOINT, &maps.log_starts)?;
+        }
+        Ok(())
+    }
+}
+
+fn lower(map: &mut OffsetCheckpoint, partition: &TopicPartition, offset: Offset) -> bool {
+    match map.get_mut(partition) {
+        Some(known) if *known > offset => {
+            *known = offset;
+            true
+        }
+        _ => false,
+    }
+}
+
+fn read(storage: &dyn Storage, name: &str) -> Result<OffsetCheckpoint, LogError> {
+    let bytes = storage::read_file(storage, Path::new(name), MAX_BYTES)?.unwrap_or_default();
+    Ok(crate::format::checkpoint::decode_offsets(&bytes)?)
+}
+
+fn write(storage: &dyn Storage, name: &str, offsets: &OffsetCheckpoint) -> Result<(), LogError> {
+    storage::write_atomically(storage, Path::new(name), &crate::format::checkpoint::encode_offsets(offsets))?;
+    Ok(())
+}

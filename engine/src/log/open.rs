@@ -1,0 +1,544 @@
+//! Opening a log: from the files of a partition directory to a writer.
+//!
+//! Order, and what a crash leaves: leftovers go first (they are recognised again); then everything is read and decided,
+//! and nothing is written when the decision is to refuse; then segments behind a cut go, newest first with a directory
+//! sync each (a prefix of the log); then the cut; then indexes and snapshots (made anew the next time).
+
+use super::{
+    Log, LogError,
+    checkpoints::Checkpoints,
+    epochs::EpochCache,
+    loading::{self, Listing},
+    producers::ProducerState,
+    recovery::{self, Cut, Decision, Found, OnCorruption, RecoveryProgress, RecoveryReport, Replay, Scan},
+    snapshots::Snapshots,
+    state::{LogOffsetMetadata, Segments, Shared, View},
+};
+use crate::{
+    config::LogConfig,
+    format::{checkpoint, names},
+    segment::{Damage, IndexLimits, MAX_SEGMENT_BYTES, Segment, SegmentError, Step, TxnIndex},
+    storage::{self, Storage, StorageError},
+    types::{Offset, Timestamp, TopicPartition},
+};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// More bytes than a leader-epoch checkpoint of a million epochs has.
+const MAX_EPOCH_BYTES: u64 = 64 << 20;
+
+/// What a host knows when it opens a log.
+#[derive(Debug, Clone)]
+pub struct OpenOptions {
+    /// The topic's configuration.
+    pub config: LogConfig,
+    /// Whether the log directory was closed in order.
+    pub clean: bool,
+    /// The high watermark as it was checkpointed.
+    pub high_watermark: Offset,
+    /// The time, in ms.
+    pub now_ms: Timestamp,
+    /// Producers without an open transaction that wrote nothing for so long are forgotten.
+    pub producer_id_expiration_ms: i64,
+    /// Draws each segment's part of `segment.jitter.ms`.
+    pub jitter_seed: u64,
+    /// What to do about damage below the recovery point.
+    pub on_corruption: OnCorruption,
+}
+
+impl OpenOptions {
+    /// An unclean open with Kafka's defaults at the given time.
+    #[must_use]
+    pub fn new(config: LogConfig, now_ms: Timestamp) -> Self {
+        Self {
+            config,
+            clean: false,
+            high_watermark: 0,
+            now_ms,
+            producer_id_expiration_ms: 86_400_000,
+            jitter_seed: 0,
+            on_corruption: OnCorruption::default(),
+        }
+    }
+}
+
+/// An open in progress.
+struct Opening<'a> {
+    storage: &'a Arc<dyn Storage>,
+    checkpoints: &'a Arc<Checkpoints>,
+    partition: &'a TopicPartition,
+    dir: PathBuf,
+    options: &'a OpenOptions,
+    limits: IndexLimits,
+    report: RecoveryReport,
+    /// What the leader-epoch checkpoint holds, if it can be read.
+    epochs_on_disk: Option<EpochCache>,
+}
+
+pub(super) fn open(
+    storage: &Arc<dyn Storage>,
+    checkpoints: &Arc<Checkpoints>,
+    partition: &TopicPartition,
+    options: &OpenOptions,
+    progress: &mut dyn FnMut(RecoveryProgress),
+) -> Result<(Log, RecoveryReport), LogError> {
+    let mut opening = Opening {
+        storage,
+        checkpoints,
+        partition,
+        dir: PathBuf::from(partition.to_string()),
+        options,
+        limits: IndexLimits::from_config(&options.config),
+        report: RecoveryReport { clean: options.clean, ..RecoveryReport::default() },
+        epochs_on_disk: None,
+    };
+    let listing = opening.clean_up()?;
+    let log = opening.load(&listing, progress)?;
+    Ok((log, opening.report))
+}
+
+impl Opening<'_> {
+    /// Removes leftovers and finishes swaps; the listing that remains.
+    fn clean_up(&mut self) -> Result<Listing, LogError> {
+        match self.storage.create_dir(&self.dir) {
+            Ok(()) => self.storage.sync_dir(Path::new(""))?,
+            Err(error) if error.source.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error.into()),
+        }
+        let entries = self.storage.list(&self.dir)?;
+        let listing = loading::sort_out(&entries);
+        let mut remove: BTreeSet<String> = listing.remove.iter().cloned().collect();
+        if !listing.swapped_logs.is_empty() {
+            let (first, end) = self.swap_range(&listing.swapped_logs)?;
+            remove.extend(listing.replaced_by_swap(&entries, first, end));
+        }
+        if remove.is_empty() && listing.swapped_files.is_empty() {
+            self.report.foreign.clone_from(&listing.foreign);
+            return Ok(listing);
+        }
+        for name in remove {
+            self.storage.unlink(&self.dir.join(&name))?;
+            self.report.files_removed.push(name);
+        }
+        self.storage.sync_dir(&self.dir)?;
+        for name in &listing.swapped_files {
+            let from = self.dir.join(format!("{name}{}", names::Suffix::Swap.text()));
+            self.storage.rename(&from, &self.dir.join(name))?;
+        }
+        self.storage.sync_dir(&self.dir)?;
+        let listing = loading::sort_out(&self.storage.list(&self.dir)?);
+        self.report.foreign.clone_from(&listing.foreign);
+        Ok(listing)
+    }
+
+    /// The offsets that the outputs of a swap stand for.
+    fn swap_range(&self, swapped_logs: &[Offset]) -> Result<(Offset, Offset), LogError> {
+        let mut range = (Offset::MAX, Offset::MIN);
+        for base_offset in swapped_logs {
+            let path = self.dir.join(format!("{}{}", names::log(*base_offset), names::Suffix::Swap.text()));
+            let failed = |error| StorageError::new("read", &path, error);
+            let file = self.storage.open(&path, storage::Access::Read)?;
+            let len = self.storage.len(&file).map_err(failed)?;
+            let segment = self.segment(*base_offset, len);
+            let mut scanner = segment.scanner(&file, 0, len, crate::segment::SCAN_BYTES);
+            let mut end = base_offset.saturating_add(1);
+            while let Step::Batch(_, header) = scanner.step().map_err(failed)? {
+                end = header.next_offset();
+            }
+            range = (range.0.min(*base_offset), range.1.max(end));
+        }
+        Ok(range)
+    }
+
+    fn segment(&self, base_offset: Offset, size: u64) -> Segment {
+        Segment::open(self.storage, &self.dir, base_offset, self.limits, size)
+    }
+
+    fn load(&mut self, listing: &Listing, progress: &mut dyn FnMut(RecoveryProgress)) -> Result<Log, LogError> {
+        let recovery_point = self.checkpoints.recovery_point(self.partition).unwrap_or(0);
+        let mut segments = Segments::default();
+        for (base_offset, found) in &listing.segments {
+            if found.log_bytes > MAX_SEGMENT_BYTES {
+                let value = i64::try_from(found.log_bytes).unwrap_or(i64::MAX);
+                let why = "a log file holds at most 2147483647 bytes";
+                return Err(LogError::InvalidArgument { what: "size of a segment", value, why });
+            }
+            segments.insert(Arc::new(self.segment(*base_offset, found.log_bytes)));
+        }
+        self.check_old_formats(&segments)?;
+        let mut snapshots = Snapshots::new(self.storage, &self.dir, listing.snapshots.iter().copied());
+        let mut epochs = self.read_epochs(listing, &segments)?;
+        let mut replay = Replay::default();
+        if self.report.epochs_rebuilt {
+            let log_start = segments.first().map_or(0, |first| first.base_offset());
+            recovery::replay_headers(&**self.storage, segments.iter(), log_start, Offset::MAX, &mut replay)?;
+            replay.producers = ProducerState::default();
+        }
+        self.repair(listing, &mut segments, &mut snapshots, &mut replay, recovery_point)?;
+        let log_end = if self.options.clean {
+            self.open_clean(&segments, recovery_point)?
+        } else {
+            self.recover(&mut segments, &mut snapshots, &mut replay, recovery_point, progress)?
+        };
+        epochs.truncate_from_end(log_end);
+        replay.epochs = epochs.extended_by(&replay.epochs);
+        self.finish(segments, snapshots, replay, log_end, recovery_point)
+    }
+
+    /// Magic 0 and 1 are refused with a reason before anything is taken for damage.
+    fn check_old_formats(&self, segments: &Segments) -> Result<(), LogError> {
+        for segment in segments.iter() {
+            let log = segment.log()?;
+            let mut scanner = segment.scanner(&log, 0, segment.size(), crate::segment::LOOKUP_BYTES);
+            let step = scanner.step().map_err(|error| StorageError::new("read", &segment.files().log(), error))?;
+            if let Step::Damaged(Damage::Format(
+                error @ crate::format::FormatError::UnsupportedVersion { version: 0 | 1, .. },
+            )) = step
+            {
+                return Err(error.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// The epochs in their checkpoint; if that is lost or unreadable they come from the batches.
+    fn read_epochs(&mut self, listing: &Listing, segments: &Segments) -> Result<EpochCache, LogError> {
+        let path = self.dir.join(names::LEADER_EPOCH_CHECKPOINT);
+        let bytes = storage::read_file(&**self.storage, &path, MAX_EPOCH_BYTES)?;
+        match bytes.map(|bytes| checkpoint::decode_epochs(&bytes)) {
+            Some(Ok(entries)) => {
+                let epochs = EpochCache::new(entries);
+                self.epochs_on_disk = Some(epochs.clone());
+                return Ok(epochs);
+            }
+            Some(Err(error @ crate::format::FormatError::UnsupportedVersion { .. })) => return Err(error.into()),
+            Some(Err(_)) | None => {}
+        }
+        self.report.epochs_rebuilt = listing.has_epochs || segments.iter().any(|segment| segment.size() > 0);
+        Ok(EpochCache::default())
+    }
+
+    /// Reads again the segments that recovery would not look at, but whose offset index is lost or whose transaction
+    /// index is damaged, and makes everything derived of them anew (`LogLoader.loadSegmentFiles`).
+    fn repair(
+        &mut self,
+        listing: &Listing,
+        segments: &mut Segments,
+        snapshots: &mut Snapshots,
+        replay: &mut Replay,
+        recovery_point: Offset,
+    ) -> Result<(), LogError> {
+        let recovered_from = match segments.floor(recovery_point) {
+            _ if self.options.clean => Offset::MAX,
+            Some(floor) => floor.base_offset(),
+            None => return Ok(()),
+        };
+        let trusted: Vec<_> = segments.iter().map(Arc::clone).collect();
+        for segment in trusted.iter().take_while(|segment| segment.base_offset() < recovered_from) {
+            let found = listing.segments.get(&segment.base_offset()).copied().unwrap_or_default();
+            if found.has_offset_index && (!found.has_txn_index || segment.read_txns()?.is_some()) {
+                continue;
+            }
+            replay.producers = self.producers_at(segments, snapshots, segment.base_offset())?;
+            let scan = recovery::scan(&**self.storage, segment, replay, &mut |_| {})?;
+            self.report.segments_scanned += 1;
+            self.report.bytes_scanned += scan.valid_bytes;
+            let scans = vec![(Arc::clone(segment), scan, replay.producers.clone())];
+            self.carry_out(segments, snapshots, scans, recovery_point.max(segment.base_offset()))?;
+        }
+        Ok(())
+    }
+
+    /// After a clean close: no batch is read but those behind the last index entry. The result is the log end.
+    fn open_clean(&mut self, segments: &Segments, recovery_point: Offset) -> Result<Offset, LogError> {
+        let Some(active) = segments.active().map(Arc::clone) else {
+            return Ok(self.log_start(segments));
+        };
+        let tail = active.activate()?;
+        let next_offset = tail.next_offset.unwrap_or(active.base_offset());
+        self.check_log_start(segments, next_offset)?;
+        let Some(damage) = tail.damage else {
+            return Ok(next_offset);
+        };
+        let found = Found { damage: Some(&damage), valid_bytes: tail.position, next_offset, recovery_point };
+        match recovery::decide(found, self.options.on_corruption) {
+            Decision::Keep => {}
+            Decision::Cut { position } => self.cut(&active, position, &damage)?,
+            Decision::Refuse => {
+                let scan = recovery::scan(&**self.storage, &active, &mut Replay::default(), &mut |_| {})?;
+                return Err(self.refuse(&active, &scan, recovery_point)?);
+            }
+        }
+        Ok(next_offset)
+    }
+
+    /// Reads every segment from the one that holds the recovery point, decides, and carries it out.
+    fn recover(
+        &mut self,
+        segments: &mut Segments,
+        snapshots: &mut Snapshots,
+        replay: &mut Replay,
+        recovery_point: Offset,
+        progress: &mut dyn FnMut(RecoveryProgress),
+    ) -> Result<Offset, LogError> {
+        let first_base = segments.first().map(|first| first.base_offset());
+        let Some(from) = segments.floor(recovery_point).map(|floor| floor.base_offset()).or(first_base) else {
+            return Ok(self.log_start(segments));
+        };
+        replay.producers = self.producers_at(segments, snapshots, from)?;
+        let bytes_total = segments.from(from).map(|segment| segment.size()).sum();
+        let mut bytes_done = 0;
+        let mut scans = Vec::new();
+        for segment in segments.from(from) {
+            let scan = recovery::scan(&**self.storage, segment, replay, &mut |bytes| {
+                bytes_done += bytes;
+                progress(RecoveryProgress { segment: segment.base_offset(), bytes_done, bytes_total });
+            })?;
+            let damaged = scan.damage.is_some();
+            scans.push((Arc::clone(segment), scan, replay.producers.clone()));
+            if damaged {
+                break;
+            }
+        }
+        self.report.segments_scanned = scans.len();
+        self.report.bytes_scanned = bytes_done;
+        self.carry_out(segments, snapshots, scans, recovery_point)
+    }
+
+    /// Executes the decision on the last scanned segment and writes what the scans made.
+    fn carry_out(
+        &mut self,
+        segments: &mut Segments,
+        snapshots: &mut Snapshots,
+        scans: Vec<(Arc<Segment>, Scan, ProducerState)>,
+        recovery_point: Offset,
+    ) -> Result<Offset, LogError> {
+        let Some((last, last_scan, _)) = scans.last() else {
+            return Ok(self.log_start(segments));
+        };
+        let log_end = last_scan.next_offset;
+        self.check_log_start(segments, log_end)?;
+        let found = Found {
+            damage: last_scan.damage.as_ref(),
+            valid_bytes: last_scan.valid_bytes,
+            next_offset: log_end,
+            recovery_point,
+        };
+        match (recovery::decide(found, self.options.on_corruption), &last_scan.damage) {
+            (Decision::Refuse, _) => return Err(self.refuse(last, last_scan, recovery_point)?),
+            (Decision::Cut { position }, Some(damage)) => {
+                self.checkpoints.lower(self.partition, log_end.max(self.log_start(segments)))?;
+                self.drop_above(segments, snapshots, last.base_offset())?;
+                self.cut(last, position, damage)?;
+            }
+            _ => {}
+        }
+        let active = last.base_offset();
+        for (segment, scan, producers) in scans {
+            self.report.indexes_rebuilt.push(segment.base_offset());
+            segment.set_size(scan.valid_bytes);
+            let mut live = scan.live;
+            live.restart_interval();
+            segment.set_live_index(live);
+            segment.replace_txns(TxnIndex::new(scan.aborted))?;
+            if segment.base_offset() != active || segments.active().map(|active| active.base_offset()) != Some(active) {
+                segment.write_and_sync()?;
+                segment.release_index();
+            }
+            snapshots.retake(scan.next_offset, &producers)?;
+        }
+        Ok(log_end)
+    }
+
+    /// The producers as of the beginning of a segment: the newest snapshot before it, and what followed.
+    fn producers_at(
+        &self,
+        segments: &Segments,
+        snapshots: &mut Snapshots,
+        base_offset: Offset,
+    ) -> Result<ProducerState, LogError> {
+        snapshots.retain(|offset| offset <= base_offset)?;
+        let newest = snapshots.newest(base_offset)?;
+        let from = newest.as_ref().map_or(0, |(offset, _)| *offset);
+        let mut replay = Replay {
+            epochs: EpochCache::default(),
+            producers: newest.map_or(ProducerState::default(), |(_, entries)| self.restore(&entries)),
+        };
+        let first = segments.floor(from).or(segments.first()).map_or(0, |segment| segment.base_offset());
+        recovery::replay_headers(&**self.storage, segments.from(first), from, base_offset, &mut replay)?;
+        if segments.first().is_some_and(|first| first.base_offset() < base_offset) {
+            snapshots.take(base_offset, &replay.producers)?;
+        }
+        Ok(replay.producers)
+    }
+
+    fn restore(&self, entries: &[crate::format::snapshot::ProducerSnapshotEntry]) -> ProducerState {
+        ProducerState::restore(entries, self.options.now_ms, self.options.producer_id_expiration_ms)
+    }
+
+    fn refuse(&self, segment: &Segment, scan: &Scan, recovery_point: Offset) -> Result<LogError, LogError> {
+        let partition = self.partition.to_string();
+        let corruption = recovery::corruption(&**self.storage, partition, segment, scan, recovery_point)?;
+        Ok(LogError::Corrupt(Box::new(corruption)))
+    }
+
+    /// Removes every segment above a base, the newest first, each durably: a crash in between leaves a prefix.
+    fn drop_above(
+        &mut self,
+        segments: &mut Segments,
+        snapshots: &mut Snapshots,
+        base_offset: Offset,
+    ) -> Result<(), LogError> {
+        let above: Vec<_> = segments.iter().rev().map(Arc::clone).collect();
+        for segment in above.into_iter().take_while(|segment| segment.base_offset() > base_offset) {
+            remove_segment(&**self.storage, &self.dir, &segment)?;
+            segments.remove(segment.base_offset());
+            self.report.segments_dropped.push(segment.base_offset());
+        }
+        snapshots.retain(|offset| offset <= base_offset)
+    }
+
+    /// Cuts a segment's log file.
+    fn cut(&mut self, segment: &Segment, position: u64, damage: &Damage) -> Result<(), LogError> {
+        let log = segment.log()?;
+        let failed = |error| StorageError::new("truncate", &segment.files().log(), error);
+        let len = self.storage.len(&log).map_err(failed)?;
+        self.storage.set_len(&log, position).and_then(|()| storage::sync(&**self.storage, &log)).map_err(failed)?;
+        segment.set_size(position);
+        self.report.cut = Some(Cut {
+            segment: segment.base_offset(),
+            position,
+            bytes: len.saturating_sub(position),
+            damage: damage.clone(),
+        });
+        Ok(())
+    }
+
+    /// The log start offset: as checkpointed, but not below the first segment.
+    fn log_start(&self, segments: &Segments) -> Offset {
+        let checkpointed = self.checkpoints.log_start(self.partition).unwrap_or(0);
+        segments.first().map_or(checkpointed, |first| checkpointed.max(first.base_offset()))
+    }
+
+    /// A log start above the end would empty the log: a checkpoint alone does not decide that (P6).
+    fn check_log_start(&self, segments: &Segments, log_end: Offset) -> Result<(), LogError> {
+        let log_start = self.log_start(segments);
+        if log_end >= log_start || self.options.on_corruption == OnCorruption::Truncate {
+            return Ok(());
+        }
+        let why = "the checkpointed log start lies above the end of the log";
+        Err(LogError::InvalidArgument { what: "log start offset", value: log_start, why })
+    }
+
+    fn finish(
+        &mut self,
+        mut segments: Segments,
+        mut snapshots: Snapshots,
+        mut replay: Replay,
+        mut log_end: Offset,
+        recovery_point: Offset,
+    ) -> Result<Log, LogError> {
+        let mut log_start = self.log_start(&segments);
+        let had_segments = segments.active().is_some();
+        if had_segments && log_end < log_start {
+            self.drop_above(&mut segments, &mut snapshots, Offset::MIN)?;
+            replay = Replay::default();
+            snapshots.retain(|_| false)?;
+            log_end = log_start;
+        }
+        if segments.active().is_none() {
+            let bytes = self.options.config.preallocate.then_some(u64::from(self.options.config.segment_bytes));
+            let segment = Segment::create(self.storage, &self.dir, log_start, self.limits, bytes)?;
+            self.storage.sync_dir(&self.dir)?;
+            segments.insert(Arc::new(segment));
+            log_end = log_start;
+        }
+        log_start = log_start.max(segments.first().map_or(0, |first| first.base_offset()));
+        replay.epochs.truncate_from_end(log_end);
+        replay.epochs.truncate_from_start(self.checkpoints.log_start(self.partition).unwrap_or(0));
+        self.load_producers(&segments, &mut snapshots, &mut replay, log_start, log_end)?;
+        let active = segments.active().map(Arc::clone).ok_or_else(no_segment)?;
+        let recovery_point =
+            if self.options.clean && had_segments { log_end } else { recovery_point.min(log_end) }.max(log_start);
+        let metadata =
+            LogOffsetMetadata { offset: log_end, segment_base_offset: active.base_offset(), position: active.size() };
+        let high_watermark = self.options.high_watermark.clamp(log_start, log_end);
+        replay.producers.on_high_watermark(high_watermark);
+        replay.producers.on_log_start(log_start);
+        let view = View {
+            segments: Arc::new(segments),
+            epochs: Arc::new(replay.epochs),
+            log_start,
+            high_watermark,
+            first_unstable: replay.producers.first_unstable_offset(),
+            recovery_point: recovery_point.min(log_end),
+            log_end: metadata,
+            failed: false,
+        };
+        let write_epochs = self.epochs_on_disk.as_ref() != Some(&*view.epochs);
+        let shared =
+            Arc::new(Shared::new(Arc::clone(self.storage), self.partition.clone(), self.options.config.clone(), view));
+        let log = Log::assemble(
+            shared,
+            Arc::clone(self.checkpoints),
+            self.dir.clone(),
+            snapshots,
+            replay.producers,
+            self.options,
+        )?;
+        if write_epochs {
+            log.write_epochs()?;
+        }
+        Ok(log)
+    }
+
+    /// The producers as of the log end, from the newest snapshot and what followed (`UnifiedLog.rebuildProducerState`).
+    fn load_producers(
+        &self,
+        segments: &Segments,
+        snapshots: &mut Snapshots,
+        replay: &mut Replay,
+        log_start: Offset,
+        log_end: Offset,
+    ) -> Result<(), LogError> {
+        snapshots.set_floor(log_start);
+        snapshots.remove_strays(&segments.bases())?;
+        snapshots.retain(|offset| offset <= log_end && offset > log_start)?;
+        let newest = snapshots.newest(log_end)?;
+        let from = newest.as_ref().map_or(log_start, |(offset, _)| *offset);
+        replay.producers = newest.map_or(ProducerState::default(), |(_, entries)| self.restore(&entries));
+        let first = segments.floor(from).or(segments.first()).map_or(0, |segment| segment.base_offset());
+        let bases = segments.bases();
+        for (index, segment) in bases.iter().enumerate().filter(|(_, base)| **base >= first) {
+            let near_the_end = index + 2 >= bases.len();
+            if near_the_end && *segment > from {
+                snapshots.take(*segment, &replay.producers)?;
+            }
+            let end = bases.get(index + 1).copied().unwrap_or(log_end);
+            let one = segments.floor(*segment).into_iter();
+            recovery::replay_headers(&**self.storage, one, from.max(*segment), end, replay)?;
+        }
+        snapshots.take(log_end, &replay.producers)
+    }
+}
+
+/// Removes the files of one segment, the log first and durably; what is left without a log is a leftover.
+pub(super) fn remove_segment(storage: &dyn Storage, dir: &Path, segment: &Segment) -> Result<(), LogError> {
+    for path in segment.files().all() {
+        match storage.unlink(&path) {
+            Err(error) if !error.is_not_found() => return Err(error.into()),
+            _ => {}
+        }
+    }
+    storage.sync_dir(dir)?;
+    Ok(())
+}
+
+/// An open log always has a segment.
+pub(super) fn no_segment() -> LogError {
+    let damage = Damage::ZeroTail;
+    LogError::Segment(SegmentError::Corrupt { base_offset: 0, position: 0, damage })
+}

@@ -1,0 +1,166 @@
+//! What the writer of a log publishes and its readers see: the segments and the offsets, always of one moment.
+
+use super::epochs::EpochCache;
+use crate::{
+    config::LogConfig,
+    segment::Segment,
+    storage::Storage,
+    types::{Offset, TopicPartition},
+};
+use std::{
+    collections::BTreeMap,
+    ops::Bound,
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+};
+
+/// A place in the log: the offset, and where in which segment it begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogOffsetMetadata {
+    /// The offset.
+    pub offset: Offset,
+    /// Base offset of the segment that it lies in.
+    pub segment_base_offset: Offset,
+    /// Position in that segment's file, in bytes.
+    pub position: u64,
+}
+
+impl LogOffsetMetadata {
+    /// Bytes from here to `end`, if both lie in one segment; otherwise there is at least the rest of a segment.
+    #[must_use]
+    pub fn bytes_until(&self, end: &Self) -> Option<u64> {
+        (self.segment_base_offset == end.segment_base_offset).then(|| end.position.saturating_sub(self.position))
+    }
+}
+
+/// The offsets of a log at one moment:
+/// `log_start <= last_stable <= high_watermark <= log_end` and `recovery_point <= log_end`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogOffsets {
+    /// First readable offset, inclusive.
+    pub log_start: Offset,
+    /// Everything below is decided, exclusive.
+    pub last_stable: Offset,
+    /// Everything below is committed, exclusive.
+    pub high_watermark: Offset,
+    /// Everything below is flushed, exclusive.
+    pub recovery_point: Offset,
+    /// The next offset to be assigned, exclusive end of the log.
+    pub log_end: Offset,
+}
+
+/// The segments of a log by base offset; never empty once the log is open, the active one last.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Segments(BTreeMap<Offset, Arc<Segment>>);
+
+impl Segments {
+    pub(crate) fn insert(&mut self, segment: Arc<Segment>) {
+        self.0.insert(segment.base_offset(), segment);
+    }
+
+    pub(crate) fn remove(&mut self, base_offset: Offset) {
+        self.0.remove(&base_offset);
+    }
+
+    pub(crate) fn first(&self) -> Option<&Arc<Segment>> {
+        self.0.first_key_value().map(|(_, segment)| segment)
+    }
+
+    pub(crate) fn active(&self) -> Option<&Arc<Segment>> {
+        self.0.last_key_value().map(|(_, segment)| segment)
+    }
+
+    /// The segment with the greatest base at or below `offset`.
+    pub(crate) fn floor(&self, offset: Offset) -> Option<&Arc<Segment>> {
+        self.0.range(..=offset).next_back().map(|(_, segment)| segment)
+    }
+
+    /// The segment after the one with this base.
+    pub(crate) fn higher(&self, base_offset: Offset) -> Option<&Arc<Segment>> {
+        self.0.range((Bound::Excluded(base_offset), Bound::Unbounded)).next().map(|(_, segment)| segment)
+    }
+
+    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &Arc<Segment>> {
+        self.0.values()
+    }
+
+    pub(crate) fn from(&self, base_offset: Offset) -> impl DoubleEndedIterator<Item = &Arc<Segment>> {
+        self.0.range(base_offset..).map(|(_, segment)| segment)
+    }
+
+    pub(crate) fn bases(&self) -> Vec<Offset> {
+        self.0.keys().copied().collect()
+    }
+}
+
+/// One consistent moment of a log.
+#[derive(Debug, Clone)]
+pub(crate) struct View {
+    pub(crate) segments: Arc<Segments>,
+    pub(crate) epochs: Arc<EpochCache>,
+    pub(crate) log_start: Offset,
+    pub(crate) high_watermark: Offset,
+    pub(crate) first_unstable: Option<Offset>,
+    pub(crate) recovery_point: Offset,
+    pub(crate) log_end: LogOffsetMetadata,
+    /// Whether the writer gave up: nothing here changes any more.
+    pub(crate) failed: bool,
+}
+
+impl View {
+    /// The first undecided offset if it is below the high watermark, else the high watermark.
+    pub(crate) fn last_stable(&self) -> Offset {
+        match self.first_unstable.map(|first| first.max(self.log_start)) {
+            Some(first) if first < self.high_watermark => first,
+            _ => self.high_watermark,
+        }
+    }
+
+    pub(crate) fn offsets(&self) -> LogOffsets {
+        LogOffsets {
+            log_start: self.log_start,
+            last_stable: self.last_stable(),
+            high_watermark: self.high_watermark,
+            recovery_point: self.recovery_point,
+            log_end: self.log_end.offset,
+        }
+    }
+}
+
+/// What the writer and the readers of one log share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) partition: TopicPartition,
+    /// Guards the configuration, which a host may change at run time.
+    config: RwLock<Arc<LogConfig>>,
+    /// Guards the moment that readers see; never held during I/O.
+    view: RwLock<View>,
+}
+
+impl Shared {
+    pub(crate) fn new(storage: Arc<dyn Storage>, partition: TopicPartition, config: LogConfig, view: View) -> Self {
+        Self { storage, partition, config: RwLock::new(Arc::new(config)), view: RwLock::new(view) }
+    }
+
+    pub(crate) fn config(&self) -> Arc<LogConfig> {
+        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn set_config(&self, config: LogConfig) {
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+    }
+
+    /// A copy of the moment, for look-ups outside the lock.
+    pub(crate) fn view(&self) -> View {
+        self.read().clone()
+    }
+
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, View> {
+        self.view.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For the writer alone.
+    pub(crate) fn write(&self) -> RwLockWriteGuard<'_, View> {
+        self.view.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,171 @@
+//! Cutting a log: at an offset, or wholly.
+//!
+//! What is lowered in the checkpoints is durable before anything is cut; segments go newest first, each durably; the cut
+//! itself is durable before the log takes appends again. A crash at any step leaves a prefix of the log.
+
+use super::{
+    Log, LogError,
+    epochs::EpochCache,
+    open,
+    producers::ProducerState,
+    recovery::{self, Replay},
+    state::{LogOffsetMetadata, Segments},
+};
+use crate::{
+    segment::{IndexLimits, Segment, SegmentError},
+    types::{Offset, Timestamp},
+};
+use std::sync::Arc;
+
+impl Log {
+    /// Removes every record at or above `offset`; whether there was any (`UnifiedLog.truncateTo`). An offset inside a
+    /// batch cuts the whole batch, and the log then ends at `offset` with a gap below it. At or above the log end no
+    /// record goes, but an epoch that began there without a record is forgotten.
+    ///
+    /// Readers keep the bytes of slices that they hold.
+    ///
+    /// # Errors
+    /// [`LogError::InvalidArgument`] for a negative offset; otherwise as [`Log::flush`].
+    pub fn truncate_to(&mut self, offset: Offset, now_ms: Timestamp) -> Result<bool, LogError> {
+        self.check_writable()?;
+        if offset < 0 {
+            return Err(LogError::InvalidArgument { what: "offset", value: offset, why: "it is negative" });
+        }
+        let view = self.shared.view();
+        if offset >= view.log_end.offset {
+            let mut epochs = EpochCache::clone(&view.epochs);
+            if epochs.truncate_from_end(view.log_end.offset) {
+                self.publish_epochs(epochs)?;
+            }
+            return Ok(false);
+        }
+        if view.segments.first().is_none_or(|first| first.base_offset() > offset) {
+            self.truncate_fully_and_start_at(offset, None, now_ms)?;
+            return Ok(true);
+        }
+        self.checkpoints.lower(&self.shared.partition, offset)?;
+        let result = self.cut_to(offset, now_ms);
+        result.map_err(|error| self.poison(error))?;
+        Ok(true)
+    }
+
+    fn cut_to(&mut self, offset: Offset, now_ms: Timestamp) -> Result<(), LogError> {
+        let view = self.shared.view();
+        let mut segments = Segments::clone(&view.segments);
+        self.remove_newest_while(&mut segments, |base_offset| base_offset > offset)?;
+        let last = segments.active().map(Arc::clone).ok_or_else(open::no_segment)?;
+        let cut = match last.locate(offset)? {
+            Some(found) => last.truncate(offset, found.position)?,
+            None => last.truncate(offset, last.size())?,
+        };
+        let first_timestamp = self.first_timestamp(&cut)?;
+        segments.insert(Arc::clone(&cut));
+        let mut epochs = EpochCache::clone(&view.epochs);
+        if epochs.truncate_from_end(offset) {
+            self.publish_epochs(epochs)?;
+        }
+        let log_start = view.log_start.min(offset);
+        self.reload_producers(&segments, log_start, offset, now_ms)?;
+        let mut view = self.shared.write();
+        view.segments = Arc::new(segments);
+        view.log_start = log_start;
+        view.log_end = LogOffsetMetadata { offset, segment_base_offset: cut.base_offset(), position: cut.size() };
+        view.recovery_point = view.recovery_point.min(offset);
+        view.high_watermark = view.high_watermark.clamp(log_start, offset);
+        self.producers.on_high_watermark(view.high_watermark);
+        view.first_unstable = self.producers.first_unstable_offset();
+        drop(view);
+        self.segment_first_timestamp = first_timestamp;
+        Ok(())
+    }
+
+    /// Removes every record and begins anew at `offset`; with `log_start_offset` below it if given
+    /// (`UnifiedLog.truncateFullyAndStartAt`). Epochs and producers are forgotten.
+    ///
+    /// # Errors
+    /// [`LogError::InvalidArgument`] for a negative offset or a log start above it; otherwise as [`Log::flush`].
+    pub fn truncate_fully_and_start_at(
+        &mut self,
+        offset: Offset,
+        log_start_offset: Option<Offset>,
+        now_ms: Timestamp,
+    ) -> Result<(), LogError> {
+        self.check_writable()?;
+        let log_start = log_start_offset.unwrap_or(offset);
+        if log_start < 0 || log_start > offset {
+            let why = "it is negative or above the offset to start at";
+            return Err(LogError::InvalidArgument { what: "log start offset", value: log_start, why });
+        }
+        self.checkpoints.lower(&self.shared.partition, log_start)?;
+        let result = self.start_over(offset, log_start);
+        result.map_err(|error| self.poison(error))?;
+        self.segment_created_ms = now_ms;
+        self.segment_first_timestamp = None;
+        Ok(())
+    }
+
+    /// Steps, and what recovery finds after each: newer segments removed (a prefix of the log); the oldest one emptied
+    /// (an empty log where the old one began); the new one made (an empty log at `offset`, or, if that lies below, still
+    /// the one before); the oldest one removed.
+    fn start_over(&mut self, offset: Offset, log_start: Offset) -> Result<(), LogError> {
+        let mut segments = Segments::clone(&self.shared.read().segments);
+        let oldest = segments.first().map(Arc::clone).ok_or_else(open::no_segment)?;
+        self.remove_newest_while(&mut segments, |base_offset| base_offset > oldest.base_offset())?;
+        let emptied = oldest.truncate(oldest.base_offset(), 0)?;
+        self.snapshots.retain(|_| false)?;
+        self.snapshots.set_floor(offset);
+        self.publish_epochs(EpochCache::default())?;
+        let limits = IndexLimits::from_config(&self.config());
+        if emptied.base_offset() == offset {
+            segments.insert(emptied);
+        } else {
+            let segment =
+                Segment::create(&self.shared.storage, &self.dir, offset, limits, None).map_err(SegmentError::from)?;
+            self.storage().sync_dir(&self.dir)?;
+            open::remove_segment(self.storage(), &self.dir, &emptied)?;
+            segments.remove(emptied.base_offset());
+            segments.insert(Arc::new(segment));
+        }
+        self.producers = ProducerState::default();
+        let mut view = self.shared.write();
+        view.segments = Arc::new(segments);
+        view.log_start = log_start;
+        view.high_watermark = offset;
+        view.first_unstable = None;
+        view.recovery_point = offset;
+        view.log_end = LogOffsetMetadata { offset, segment_base_offset: offset, position: 0 };
+        Ok(())
+    }
+
+    fn remove_newest_while(&self, segments: &mut Segments, unwanted: impl Fn(Offset) -> bool) -> Result<(), LogError> {
+        while let Some(newest) = segments.active().map(Arc::clone).filter(|newest| unwanted(newest.base_offset())) {
+            open::remove_segment(self.storage(), &self.dir, &newest)?;
+            segments.remove(newest.base_offset());
+        }
+        Ok(())
+    }
+
+    /// The producers as of the new end, from the newest snapshot at or below it and what followed.
+    fn reload_producers(
+        &mut self,
+        segments: &Segments,
+        log_start: Offset,
+        log_end: Offset,
+        now_ms: Timestamp,
+    ) -> Result<(), LogError> {
+        self.snapshots.retain(|offset| offset <= log_end && offset > log_start)?;
+        let newest = self.snapshots.newest(log_end)?;
+        let from = newest.as_ref().map_or(log_start, |(offset, _)| *offset);
+        let expiration_ms = self.producer_id_expiration_ms;
+        let mut replay = Replay {
+            epochs: EpochCache::default(),
+            producers: newest.map_or(ProducerState::default(), |(_, entries)| {
+                ProducerState::restore(&entries, now_ms, expiration_ms)
+            }),
+        };
+        let first = segments.floor(from).or(segments.first()).map_or(0, |segment| segment.base_offset());
+        recovery::replay_headers(self.storage(), segments.from(first), from, log_end, &mut replay)?;
+        self.producers = replay.producers;
+        self.snapshots.take(log_end, &self.producers)
+    }
+}

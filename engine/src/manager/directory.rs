@@ -1,0 +1,367 @@
+//! One log directory, opened and closed as a whole.
+
+use super::OpenError;
+use crate::{
+    config::LogConfig,
+    format::{
+        checkpoint::{self, OffsetCheckpoint},
+        clean_shutdown,
+        names::{self, DirectoryKind, DirectoryName},
+    },
+    log::{Checkpoints, Log, LogError, OnCorruption, OpenOptions, RecoveryProgress, RecoveryReport},
+    storage::{self, Backend, EntryKind, Lock, Storage, StorageError},
+    types::{Offset, Timestamp, TopicPartition},
+};
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+/// More bytes than a checkpoint of a million partitions has.
+const MAX_CHECKPOINT_BYTES: u64 = 512 << 20;
+/// How often a lock that somebody holds is tried again.
+const LOCK_RETRY: Duration = Duration::from_millis(20);
+
+/// How a log directory is opened.
+#[derive(Debug, Clone)]
+pub struct DirectoryOptions {
+    /// What to do about damage below a partition's recovery point.
+    pub on_corruption: OnCorruption,
+    /// Producers without an open transaction that wrote nothing for so long are forgotten, in ms.
+    pub producer_id_expiration_ms: i64,
+    /// How long to wait for another owner to let go of the directory. A killed process can hold it for seconds, until
+    /// its last sync has ended.
+    pub lock_timeout: Duration,
+    /// The time to go by while opening, in ms; `None` is the machine's.
+    pub now_ms: Option<Timestamp>,
+}
+
+impl Default for DirectoryOptions {
+    fn default() -> Self {
+        Self {
+            on_corruption: OnCorruption::default(),
+            producer_id_expiration_ms: 86_400_000,
+            lock_timeout: Duration::from_secs(10),
+            now_ms: None,
+        }
+    }
+}
+
+/// What opening a directory found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DirectoryReport {
+    /// Whether the directory was closed in order before.
+    pub clean: bool,
+    /// What each opened partition's recovery found, and how long it took.
+    pub partitions: BTreeMap<TopicPartition, (RecoveryReport, Duration)>,
+    /// Entries that are not a partition's directory or a file that Kafka keeps; they were not touched.
+    pub foreign: Vec<String>,
+    /// Checkpoint files that could not be read and count as empty: their names.
+    pub unreadable: Vec<&'static str>,
+}
+
+/// A log directory and the logs in it.
+///
+/// A log is opened when it is first asked for, so that each can have its topic's configuration.
+///
+/// ```
+/// use duramen::{LogConfig, LogDirectory, TopicPartition};
+/// # let dir = tempfile::tempdir()?;
+/// let mut directory = LogDirectory::open(dir.path())?;
+/// let log = directory.get_or_create(&TopicPartition::new("orders", 0)?, &LogConfig::default())?;
+/// assert_eq!(log.offsets().log_end, 0);
+/// directory.close()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct LogDirectory {
+    storage: Arc<dyn Storage>,
+    backend: Option<Backend>,
+    checkpoints: Arc<Checkpoints>,
+    high_watermarks: OffsetCheckpoint,
+    options: DirectoryOptions,
+    report: DirectoryReport,
+    /// Partition directories that were found, whether or not their log is open yet.
+    found: Vec<TopicPartition>,
+    logs: BTreeMap<TopicPartition, Log>,
+    _lock: Lock,
+}
+
+impl LogDirectory {
+    /// Opens a log directory with the best backend there is, and makes it if it does not exist.
+    ///
+    /// # Errors
+    /// [`OpenError::Locked`] when another owner does not let go of it in ten seconds; [`OpenError::Storage`].
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        Self::open_with(path, DirectoryOptions::default())
+    }
+
+    /// As [`LogDirectory::open`], with options.
+    ///
+    /// # Errors
+    /// As [`LogDirectory::open`].
+    pub fn open_with(path: &Path, options: DirectoryOptions) -> Result<Self, OpenError> {
+        std::fs::create_dir_all(path).map_err(|error| StorageError::new("create", path, error))?;
+        let (storage, backend) = storage::open_best(path)?;
+        let mut directory = Self::open_on(storage, options).map_err(|error| match error {
+            OpenError::Locked { .. } => OpenError::Locked { path: path.to_path_buf() },
+            other => other,
+        })?;
+        directory.backend = Some(backend);
+        Ok(directory)
+    }
+
+    /// Opens a log directory on a storage of the host's.
+    ///
+    /// # Errors
+    /// As [`LogDirectory::open`].
+    pub fn open_on(storage: Arc<dyn Storage>, options: DirectoryOptions) -> Result<Self, OpenError> {
+        let lock = take_lock(&*storage, options.lock_timeout)?;
+        let mut report = DirectoryReport { clean: take_marker(&*storage)?, ..DirectoryReport::default() };
+        let checkpoints = match Checkpoints::read(Arc::clone(&storage)) {
+            Ok(checkpoints) => checkpoints,
+            Err(LogError::Storage(error)) => return Err(error.into()),
+            Err(_) => {
+                // Without recovery points nothing is known to be durable: everything is read.
+                report.unreadable.extend([names::RECOVERY_POINT_CHECKPOINT, names::LOG_START_CHECKPOINT]);
+                report.clean = false;
+                Checkpoints::empty(Arc::clone(&storage))
+            }
+        };
+        let high_watermarks = read_high_watermarks(&*storage, &mut report)?;
+        let found = list_partitions(&*storage, &mut report)?;
+        Ok(Self {
+            storage,
+            backend: None,
+            checkpoints: Arc::new(checkpoints),
+            high_watermarks,
+            options,
+            report,
+            found,
+            logs: BTreeMap::new(),
+            _lock: lock,
+        })
+    }
+
+    /// The partitions that the directory holds, whether or not their logs are open.
+    #[must_use]
+    pub fn partitions(&self) -> &[TopicPartition] {
+        &self.found
+    }
+
+    /// What was found so far.
+    #[must_use]
+    pub fn report(&self) -> &DirectoryReport {
+        &self.report
+    }
+
+    /// How the disk is reached, if this crate opened it.
+    #[must_use]
+    pub fn backend(&self) -> Option<&Backend> {
+        self.backend.as_ref()
+    }
+
+    /// The log of a partition; created if there is none. The configuration is used when the log is opened, that is, the
+    /// first time.
+    ///
+    /// # Errors
+    /// [`OpenError::Partition`] when it cannot be opened; see [`Log::open`].
+    pub fn get_or_create(&mut self, partition: &TopicPartition, config: &LogConfig) -> Result<&mut Log, OpenError> {
+        self.get_or_create_with(partition, config, &mut |_| {})
+    }
+
+    /// As [`LogDirectory::get_or_create`], telling `progress` how a recovery gets on.
+    ///
+    /// # Errors
+    /// As [`LogDirectory::get_or_create`].
+    pub fn get_or_create_with(
+        &mut self,
+        partition: &TopicPartition,
+        config: &LogConfig,
+        progress: &mut dyn FnMut(RecoveryProgress),
+    ) -> Result<&mut Log, OpenError> {
+        if !self.logs.contains_key(partition) {
+            let log = self.open_log(partition, config, progress)?;
+            self.logs.insert(partition.clone(), log);
+        }
+        self.logs.get_mut(partition).ok_or_else(|| OpenError::UnknownPartition { partition: partition.clone() })
+    }
+
+    /// As [`LogDirectory::get_or_create`], but a partition that is not there is an error.
+    ///
+    /// # Errors
+    /// [`OpenError::UnknownPartition`]; otherwise as [`LogDirectory::get_or_create`].
+    pub fn get(&mut self, partition: &TopicPartition, config: &LogConfig) -> Result<&mut Log, OpenError> {
+        if self.found.contains(partition) {
+            return self.get_or_create(partition, config);
+        }
+        Err(OpenError::UnknownPartition { partition: partition.clone() })
+    }
+
+    fn open_log(
+        &mut self,
+        partition: &TopicPartition,
+        config: &LogConfig,
+        progress: &mut dyn FnMut(RecoveryProgress),
+    ) -> Result<Log, OpenError> {
+        let now_ms = self.options.now_ms.unwrap_or_else(machine_time_ms);
+        let options = OpenOptions {
+            clean: self.report.clean,
+            high_watermark: self.high_watermarks.get(partition).copied().unwrap_or(0),
+            producer_id_expiration_ms: self.options.producer_id_expiration_ms,
+            jitter_seed: now_ms.cast_unsigned(),
+            on_corruption: self.options.on_corruption,
+            ..OpenOptions::new(config.clone(), now_ms)
+        };
+        let begun = Instant::now();
+        let (log, report) = Log::open(&self.storage, &self.checkpoints, partition, &options, progress)
+            .map_err(|source| OpenError::Partition { partition: partition.clone(), source })?;
+        self.report.partitions.insert(partition.clone(), (report, begun.elapsed()));
+        if !self.found.contains(partition) {
+            self.found.push(partition.clone());
+        }
+        Ok(log)
+    }
+
+    /// Writes the recovery points, log starts and high watermarks of all open logs.
+    ///
+    /// # Errors
+    /// [`OpenError::Storage`]; the files are then as before or as wanted.
+    pub fn checkpoint(&mut self) -> Result<(), OpenError> {
+        let entries: Vec<_> = self.logs.iter().map(|(partition, log)| entry(partition, log)).collect();
+        self.write_checkpoints(&entries)
+    }
+
+    fn write_checkpoints(&mut self, entries: &[Entry]) -> Result<(), OpenError> {
+        let offsets: Vec<_> =
+            entries.iter().map(|entry| (entry.partition.clone(), entry.recovery_point, entry.log_start)).collect();
+        self.checkpoints.write(&offsets).map_err(file_error(names::RECOVERY_POINT_CHECKPOINT))?;
+        for entry in entries {
+            self.high_watermarks.insert(entry.partition.clone(), entry.high_watermark);
+        }
+        let bytes = checkpoint::encode_offsets(&self.high_watermarks);
+        Ok(storage::write_atomically(&*self.storage, Path::new(names::HIGH_WATERMARK_CHECKPOINT), &bytes)?)
+    }
+
+    /// Closes every log, writes the checkpoints and, last, the marker that lets the next open skip recovery. The marker
+    /// is written only if every log that this directory holds was closed in order, now or before.
+    ///
+    /// # Errors
+    /// The first failure; the next open then recovers.
+    pub fn close(mut self) -> Result<(), OpenError> {
+        let all_clean = self.report.clean || self.found.iter().all(|partition| self.logs.contains_key(partition));
+        let mut entries = Vec::new();
+        for (partition, log) in std::mem::take(&mut self.logs) {
+            let mut entry = entry(&partition, &log);
+            let offsets = log.close().map_err(|source| OpenError::Partition { partition, source })?;
+            entry.recovery_point = offsets.recovery_point;
+            entries.push(entry);
+        }
+        self.write_checkpoints(&entries)?;
+        if all_clean {
+            let marker = Path::new(names::CLEAN_SHUTDOWN);
+            storage::write_atomically(&*self.storage, marker, &clean_shutdown::encode(-1))?;
+        }
+        Ok(())
+    }
+}
+
+/// What the checkpoints say of one log.
+struct Entry {
+    partition: TopicPartition,
+    recovery_point: Offset,
+    /// `None` when it is the base of the first segment, which says so itself.
+    log_start: Option<Offset>,
+    high_watermark: Offset,
+}
+
+fn entry(partition: &TopicPartition, log: &Log) -> Entry {
+    let offsets = log.offsets();
+    Entry {
+        partition: partition.clone(),
+        recovery_point: offsets.recovery_point,
+        log_start: (offsets.log_start != log.first_base_offset()).then_some(offsets.log_start),
+        high_watermark: offsets.high_watermark,
+    }
+}
+
+fn file_error(file: &'static str) -> impl FnOnce(LogError) -> OpenError {
+    move |source| match source {
+        LogError::Storage(error) => OpenError::Storage(error),
+        source => OpenError::File { file, source },
+    }
+}
+
+fn take_lock(storage: &dyn Storage, timeout: Duration) -> Result<Lock, OpenError> {
+    let begun = Instant::now();
+    loop {
+        match storage.lock(Path::new(names::LOCK)) {
+            Ok(lock) => return Ok(lock),
+            Err(error) if error.source.kind() != io::ErrorKind::WouldBlock => return Err(error.into()),
+            Err(error) if begun.elapsed() >= timeout => return Err(OpenError::Locked { path: error.path }),
+            Err(_) => thread::sleep(LOCK_RETRY),
+        }
+    }
+}
+
+/// Takes the marker away, durably and before any log is opened: a crash from here on is an unclean end.
+fn take_marker(storage: &dyn Storage) -> Result<bool, OpenError> {
+    match storage.unlink(Path::new(names::CLEAN_SHUTDOWN)) {
+        Ok(()) => {
+            storage.sync_dir(Path::new(""))?;
+            Ok(true)
+        }
+        Err(error) if error.is_not_found() => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// High watermarks that cannot be read count as 0: replicas find them again.
+fn read_high_watermarks(storage: &dyn Storage, report: &mut DirectoryReport) -> Result<OffsetCheckpoint, OpenError> {
+    let path = Path::new(names::HIGH_WATERMARK_CHECKPOINT);
+    let bytes = storage::read_file(storage, path, MAX_CHECKPOINT_BYTES)?.unwrap_or_default();
+    Ok(checkpoint::decode_offsets(&bytes).unwrap_or_else(|_| {
+        report.unreadable.push(names::HIGH_WATERMARK_CHECKPOINT);
+        OffsetCheckpoint::default()
+    }))
+}
+
+/// The partitions in the directory. What is no partition's is reported and left alone, where Kafka would not start.
+fn list_partitions(storage: &dyn Storage, report: &mut DirectoryReport) -> Result<Vec<TopicPartition>, OpenError> {
+    let mut found = Vec::new();
+    for entry in storage.list(&PathBuf::new())? {
+        let name = entry.name.to_string_lossy().into_owned();
+        match (entry.kind, DirectoryName::parse(&name)) {
+            (EntryKind::Directory, Ok(DirectoryName { partition, kind: DirectoryKind::Current })) => {
+                found.push(partition);
+            }
+            (EntryKind::Directory, Ok(_)) => {}
+            (EntryKind::File, _) if is_known_file(&name) => {}
+            _ => report.foreign.push(name),
+        }
+    }
+    Ok(found)
+}
+
+fn is_known_file(name: &str) -> bool {
+    let known = [
+        names::LOCK,
+        names::CLEAN_SHUTDOWN,
+        names::META_PROPERTIES,
+        names::RECOVERY_POINT_CHECKPOINT,
+        names::LOG_START_CHECKPOINT,
+        names::HIGH_WATERMARK_CHECKPOINT,
+        names::CLEANER_CHECKPOINT,
+        "bootstrap.checkpoint",
+    ];
+    known.contains(&name.strip_suffix(".tmp").unwrap_or(name))
+}
+
+fn machine_time_ms() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::try_from(since.as_millis()).unwrap_or(Timestamp::MAX)
+}

@@ -1,0 +1,53 @@
+//! Why a log directory cannot be opened.
+
+use crate::{error::KafkaErrorCode, log::LogError, storage::StorageError, types::TopicPartition};
+use std::path::PathBuf;
+
+/// A log directory, or a partition in it, cannot be opened. Nothing was lost.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Another process, or another part of this one, has it open.
+    #[error("{} is locked by another owner", path.display())]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The directory itself fails.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// A file of the directory cannot be read as what it is.
+    #[error("{file}: {source}")]
+    File {
+        /// Its name.
+        file: &'static str,
+        /// What is wrong.
+        source: LogError,
+    },
+    /// A partition cannot be opened.
+    #[error("partition {partition}: {source}")]
+    Partition {
+        /// The partition.
+        partition: TopicPartition,
+        /// Why.
+        source: LogError,
+    },
+    /// The partition is not there.
+    #[error("there is no partition {partition}")]
+    UnknownPartition {
+        /// The partition.
+        partition: TopicPartition,
+    },
+}
+
+impl OpenError {
+    /// Kafka's code for this error.
+    #[must_use]
+    pub fn kafka_error_code(&self) -> KafkaErrorCode {
+        match self {
+            Self::Locked { .. } | Self::Storage(_) => KafkaErrorCode::KafkaStorageError,
+            Self::File { source, .. } | Self::Partition { source, .. } => source.kafka_error_code(),
+            Self::UnknownPartition { .. } => KafkaErrorCode::UnknownTopicOrPartition,
+        }
+    }
+}

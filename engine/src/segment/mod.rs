@@ -1,0 +1,448 @@
+//! Floor 3: one segment of a log: its `.log` file and what is derived from it.
+//!
+//! Owns the files of one base offset. Knows nothing of other segments, of epochs or of producers. Keeps: index entries
+//! ascend and each points at the start of the batch that ends with its offset (checked against the header whenever one
+//! is used: an index that lies is rebuilt from the log, never believed); bytes below the size never change, except by
+//! truncation, which leaves the bytes of every slice that was handed out.
+
+mod error;
+mod files;
+mod index;
+mod lookup;
+mod scan;
+mod sealed_index;
+mod slice;
+mod txn_index;
+
+pub use error::SegmentError;
+pub(crate) use index::{IndexLimits, LiveIndex};
+pub(crate) use lookup::RecordTime;
+pub use scan::Damage;
+pub(crate) use scan::{LOOKUP_BYTES, SCAN_BYTES, Scanner, Step};
+pub use slice::FileSlice;
+pub(crate) use txn_index::TxnIndex;
+
+use crate::{
+    format::{
+        batch::BatchHeader,
+        index_entry::{OffsetIndexEntry, TimeIndexEntry},
+        names::Suffix,
+    },
+    storage::{self, Access, File, Op, Storage, StorageError},
+    types::Offset,
+};
+use files::SegmentFiles;
+use sealed_index::SealedIndex;
+use std::{
+    path::Path,
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+/// A `.log` file holds at most this many bytes; Kafka's positions are signed 32-bit numbers.
+pub(crate) const MAX_SEGMENT_BYTES: u64 = 2_147_483_647;
+/// The last offset of a segment exceeds its base by at most this.
+pub(crate) const MAX_RELATIVE_OFFSET: i64 = 2_147_483_647;
+
+/// Where the offset and time index are.
+#[derive(Debug)]
+enum IndexState {
+    /// In their files, not looked at yet.
+    Unloaded,
+    /// In their files, mapped.
+    Sealed(Arc<SealedIndex>),
+    /// In memory: of the active segment, or rebuilt because the files could not be trusted.
+    Live(LiveIndex),
+}
+
+/// A write to the log file failed.
+#[derive(Debug)]
+pub(crate) enum AppendFailure {
+    /// The segment is as it was before.
+    Undone(StorageError),
+    /// Nobody knows what is on the disk now.
+    Unknown(StorageError),
+}
+
+/// One segment; shared by the writer and all readers.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    storage: Arc<dyn Storage>,
+    files: SegmentFiles,
+    base_offset: Offset,
+    limits: IndexLimits,
+    /// Guards opening the log file, once.
+    log: Mutex<Option<Arc<File>>>,
+    /// Bytes of whole batches; raised by the writer after the write.
+    size: AtomicU64,
+    /// Guards the indexes; never held during I/O.
+    index: RwLock<IndexState>,
+    /// Guards the aborted transactions; never held during I/O.
+    txns: RwLock<Option<Arc<TxnIndex>>>,
+    /// End of the highest byte ever handed out in a slice.
+    handed_out: AtomicU64,
+    /// Set before the file is cut in place: from then on nothing is handed out of this object, whose place another one
+    /// takes.
+    replaced: AtomicBool,
+}
+
+impl Segment {
+    /// Makes a new, empty segment; an older file of the name must be gone.
+    pub(crate) fn create(
+        storage: &Arc<dyn Storage>,
+        dir: &Path,
+        base_offset: Offset,
+        limits: IndexLimits,
+        preallocate_bytes: Option<u64>,
+    ) -> Result<Self, StorageError> {
+        let segment = Self::open(storage, dir, base_offset, limits, 0);
+        let path = segment.files.log();
+        let file = storage.open(&path, Access::Create)?;
+        if let Some(bytes) = preallocate_bytes
+            && let Err(error) = storage.allocate(&file, bytes)
+            && error.kind() != std::io::ErrorKind::Unsupported
+        {
+            return Err(StorageError::new("allocate", &path, error));
+        }
+        *lock(&segment.log) = Some(Arc::new(file));
+        *segment.index.write().unwrap_or_else(PoisonError::into_inner) =
+            IndexState::Live(LiveIndex::new(base_offset, limits));
+        *segment.txns.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(TxnIndex::default()));
+        Ok(segment)
+    }
+
+    /// An existing segment of `size` bytes; its files are opened when first needed.
+    pub(crate) fn open(
+        storage: &Arc<dyn Storage>,
+        dir: &Path,
+        base_offset: Offset,
+        limits: IndexLimits,
+        size: u64,
+    ) -> Self {
+        Self {
+            storage: Arc::clone(storage),
+            files: SegmentFiles::new(dir, base_offset),
+            base_offset,
+            limits,
+            log: Mutex::new(None),
+            size: AtomicU64::new(size),
+            index: RwLock::new(IndexState::Unloaded),
+            txns: RwLock::new(None),
+            handed_out: AtomicU64::new(0),
+            replaced: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn base_offset(&self) -> Offset {
+        self.base_offset
+    }
+
+    /// Bytes of whole batches.
+    pub(crate) fn size(&self) -> u64 {
+        self.size.load(Ordering::Acquire)
+    }
+
+    /// Corrects the size after recovery cut the file.
+    pub(crate) fn set_size(&self, size: u64) {
+        self.size.store(size, Ordering::Release);
+    }
+
+    pub(crate) fn files(&self) -> &SegmentFiles {
+        &self.files
+    }
+
+    /// Names this segment in an I/O error on its log file.
+    fn log_error(&self, operation: &'static str, error: std::io::Error) -> StorageError {
+        StorageError::new(operation, &self.files.log(), error)
+    }
+
+    /// The log file, opened for writing when first asked for.
+    pub(crate) fn log(&self) -> Result<Arc<File>, StorageError> {
+        let mut log = lock(&self.log);
+        if let Some(file) = &*log {
+            return Ok(Arc::clone(file));
+        }
+        let file = Arc::new(self.storage.open(&self.files.log(), Access::Write)?);
+        *log = Some(Arc::clone(&file));
+        Ok(file)
+    }
+
+    /// Walks the batches from byte `position` up to `end`, reading `piece` bytes at once.
+    pub(crate) fn scanner<'a>(&'a self, log: &'a File, position: u64, end: u64, piece: usize) -> Scanner<'a> {
+        Scanner::new(&*self.storage, log, position, end, piece)
+    }
+
+    /// Writes whole batches behind the last one and takes note of each.
+    pub(crate) fn append(&self, bytes: &[u8], headers: &[BatchHeader]) -> Result<(), AppendFailure> {
+        let size = self.size();
+        let log = self.log().map_err(AppendFailure::Undone)?;
+        if let Err(error) = storage::write_at(&*self.storage, &log, size, bytes) {
+            return Err(self.undo_append(&log, size, self.log_error("append to", error)));
+        }
+        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        if let IndexState::Live(live) = &mut *index {
+            let mut position = size;
+            for header in headers {
+                live.observe(header, u32::try_from(position).unwrap_or(u32::MAX));
+                position += u64::try_from(header.size()).unwrap_or(u64::MAX);
+            }
+        }
+        self.size.store(size + u64::try_from(bytes.len()).unwrap_or(u64::MAX), Ordering::Release);
+        Ok(())
+    }
+
+    /// Cuts off what a failed write may have left. Without the sync, the cut could be lost in a crash that keeps a
+    /// later, shorter write over the same place, and old bytes would follow new ones.
+    fn undo_append(&self, log: &File, size: u64, error: StorageError) -> AppendFailure {
+        if !error.is_disk_full() {
+            return AppendFailure::Unknown(error);
+        }
+        match self.storage.set_len(log, size).and_then(|()| self.sync_one(log)) {
+            Ok(()) => AppendFailure::Undone(error),
+            Err(_) => AppendFailure::Unknown(error),
+        }
+    }
+
+    fn sync_one(&self, file: &File) -> std::io::Result<()> {
+        storage::sync(&*self.storage, file)
+    }
+
+    /// Makes every byte below the size durable.
+    pub(crate) fn sync(&self) -> Result<(), StorageError> {
+        let log = self.log()?;
+        self.sync_one(&log).map_err(|error| self.log_error("sync", error))
+    }
+
+    /// Whether a further index entry would not fit.
+    pub(crate) fn is_index_full(&self) -> bool {
+        match &*self.index.read().unwrap_or_else(PoisonError::into_inner) {
+            IndexState::Live(live) => live.is_full(),
+            IndexState::Unloaded | IndexState::Sealed(_) => false,
+        }
+    }
+
+    /// Replaces the indexes, after recovery or a scan of the tail.
+    pub(crate) fn set_live_index(&self, live: LiveIndex) {
+        *self.index.write().unwrap_or_else(PoisonError::into_inner) = IndexState::Live(live);
+    }
+
+    /// Writes the indexes with their last entry and syncs every file of the segment. They stay in memory.
+    pub(crate) fn write_and_sync(&self) -> Result<(), SegmentError> {
+        let (offsets, times) = {
+            let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+            let IndexState::Live(live) = &mut *index else {
+                return Ok(());
+            };
+            live.seal();
+            (self.derived("offset index", live.encode_offsets())?, self.derived("time index", live.encode_times())?)
+        };
+        let log = self.log()?;
+        let index = self.replace_derived(&self.files.offset_index(), &offsets)?;
+        let times = self.replace_derived(&self.files.time_index(), &times)?;
+        let txns = self.open_txn_index()?;
+        let mut ops = vec![Op::sync(&log), Op::sync(&index), Op::sync(&times)];
+        ops.extend(txns.as_ref().map(Op::sync));
+        self.storage.run(&mut ops);
+        for op in &mut ops {
+            op.take_result().map_err(|error| self.log_error("sync the files of", error))?;
+        }
+        Ok(())
+    }
+
+    /// Lets go of the indexes in memory; from now on they come from their files.
+    pub(crate) fn release_index(&self) {
+        *self.index.write().unwrap_or_else(PoisonError::into_inner) = IndexState::Unloaded;
+    }
+
+    fn derived<T>(&self, file: &'static str, result: Result<T, crate::format::FormatError>) -> Result<T, SegmentError> {
+        result.map_err(|source| SegmentError::Derived { file, base_offset: self.base_offset, source })
+    }
+
+    /// Puts a new derived file in the place of the old one, whose bytes a reader may have mapped. Not atomic: until the
+    /// next segment exists or the clean-shutdown marker is written, nobody trusts it.
+    fn replace_derived(&self, path: &Path, bytes: &[u8]) -> Result<File, StorageError> {
+        match self.storage.unlink(path) {
+            Err(error) if !error.is_not_found() => return Err(error),
+            _ => {}
+        }
+        let file = self.storage.open(path, Access::Create)?;
+        storage::write_at(&*self.storage, &file, 0, bytes).map_err(|error| StorageError::new("write", path, error))?;
+        Ok(file)
+    }
+
+    /// A slice of the bytes from `position`, `len` long, all below the size.
+    ///
+    /// # Errors
+    /// [`SegmentError::Replaced`] when the file is being cut: either the cut sees this slice and moves away from it, or
+    /// this call sees the cut.
+    pub(crate) fn slice(&self, position: u64, len: u64) -> Result<FileSlice, SegmentError> {
+        let log = self.log()?;
+        self.handed_out.fetch_max(position + len, Ordering::SeqCst);
+        if self.is_replaced() {
+            return Err(SegmentError::Replaced { base_offset: self.base_offset });
+        }
+        Ok(FileSlice::new(log, position, len))
+    }
+
+    /// Whether the file was cut below this object.
+    pub(crate) fn is_replaced(&self) -> bool {
+        self.replaced.load(Ordering::SeqCst)
+    }
+
+    /// Claims the file for a cut in place at `position`; false if a reader may hold bytes above.
+    fn claim_for_cut(&self, position: u64) -> bool {
+        self.replaced.store(true, Ordering::SeqCst);
+        let free = self.handed_out.load(Ordering::SeqCst) <= position;
+        if !free {
+            self.replaced.store(false, Ordering::SeqCst);
+        }
+        free
+    }
+
+    /// The segment cut at byte `position`, where the batch of `offset` begins, to take this one's place; durable when it
+    /// returns. If a reader may hold bytes above, the rest moves to a new file.
+    ///
+    /// Steps, and what recovery finds after each: copy below a `.cleaned` name and sync it (an unfinished copy, which
+    /// is removed); rename over the log and sync the directory (the shorter log).
+    pub(crate) fn truncate(&self, offset: Offset, position: u64) -> Result<Arc<Self>, SegmentError> {
+        let mut live = self.live_index()?;
+        live.truncate(offset);
+        let txns = self.txns()?.truncated(offset);
+        let segment = Arc::new(if self.claim_for_cut(position) {
+            let log = self.log()?;
+            self.storage.set_len(&log, position).map_err(|error| self.log_error("truncate", error))?;
+            self.sync()?;
+            let cut = Self::open(&self.storage, self.files.dir(), self.base_offset, self.limits, position);
+            *lock(&cut.log) = Some(log);
+            cut
+        } else {
+            self.copy_below(position)?
+        });
+        segment.raise_from_tail(&mut live)?;
+        segment.set_live_index(live);
+        segment.replace_txns(txns)?;
+        Ok(segment)
+    }
+
+    fn copy_below(&self, position: u64) -> Result<Self, SegmentError> {
+        let from = self.log()?;
+        let path = self.files.log();
+        let copy = self.files.with_suffix(&path, Suffix::Cleaned);
+        match self.storage.unlink(&copy) {
+            Err(error) if !error.is_not_found() => return Err(error.into()),
+            _ => {}
+        }
+        let to = self.storage.open(&copy, Access::Create)?;
+        let mut buffer = vec![0; SCAN_BYTES];
+        let mut at = 0;
+        while at < position {
+            let len = usize::try_from(position - at).unwrap_or(usize::MAX).min(buffer.len());
+            let piece = buffer.get_mut(..len).unwrap_or_default();
+            storage::read_exact_at(&*self.storage, &from, at, piece)
+                .and_then(|()| storage::write_at(&*self.storage, &to, at, piece))
+                .map_err(|error| self.log_error("copy", error))?;
+            at += u64::try_from(len).unwrap_or(u64::MAX);
+        }
+        self.sync_one(&to).map_err(|error| StorageError::new("sync", &copy, error))?;
+        self.storage.rename(&copy, &path)?;
+        self.storage.sync_dir(self.files.dir())?;
+        let copied = Self::open(&self.storage, self.files.dir(), self.base_offset, self.limits, position);
+        *lock(&copied.log) = Some(Arc::new(to));
+        Ok(copied)
+    }
+
+    /// Entries of offset, time and transaction index.
+    pub(crate) fn index_entries(&self) -> Result<(usize, usize, usize), SegmentError> {
+        let (offsets, times) = self.with_index(|live| live.entries(), SealedIndex::entries)?;
+        Ok((offsets, times, self.txns()?.len()))
+    }
+
+    fn lookup_entry(&self, target: Offset) -> Result<Option<OffsetIndexEntry>, SegmentError> {
+        self.with_index(|live| live.lookup(target), |sealed| sealed.lookup(target))
+    }
+
+    fn lookup_time_entry(&self, timestamp: i64) -> Result<Option<TimeIndexEntry>, SegmentError> {
+        self.with_index(|live| live.lookup_time(timestamp), |sealed| sealed.lookup_time(timestamp))
+    }
+
+    /// The first index entry whose position is at or above `position`.
+    pub(crate) fn upper_bound(&self, position: u64) -> Result<Option<OffsetIndexEntry>, SegmentError> {
+        self.with_index(|live| live.upper_bound(position), |sealed| sealed.upper_bound(position))
+    }
+
+    /// Asks the indexes, wherever they are, and loads them first if need be.
+    fn with_index<T>(
+        &self,
+        live: impl FnOnce(&LiveIndex) -> T,
+        sealed: impl FnOnce(&SealedIndex) -> T,
+    ) -> Result<T, SegmentError> {
+        loop {
+            match &*self.index.read().unwrap_or_else(PoisonError::into_inner) {
+                IndexState::Live(index) => return Ok(live(index)),
+                IndexState::Sealed(index) => return Ok(sealed(index)),
+                IndexState::Unloaded => {}
+            }
+            self.load_index()?;
+        }
+    }
+
+    fn load_index(&self) -> Result<(), SegmentError> {
+        let loaded = match SealedIndex::open(&*self.storage, &self.files, self.base_offset, self.size())? {
+            Some(sealed) => IndexState::Sealed(Arc::new(sealed)),
+            None => IndexState::Live(self.rebuilt_index()?),
+        };
+        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*index, IndexState::Unloaded) {
+            *index = loaded;
+        }
+        Ok(())
+    }
+
+    /// The indexes as a scan of all headers makes them.
+    pub(crate) fn rebuilt_index(&self) -> Result<LiveIndex, SegmentError> {
+        let mut live = LiveIndex::new(self.base_offset, self.limits);
+        let log = self.log()?;
+        let mut scanner = self.scanner(&log, 0, self.size(), SCAN_BYTES);
+        while let Step::Batch(position, header) = scanner.step().map_err(|error| self.log_error("read", error))? {
+            live.observe(&header, u32::try_from(position).unwrap_or(u32::MAX));
+        }
+        live.seal();
+        Ok(live)
+    }
+
+    /// An entry did not point at its batch: the indexes are made anew from the log.
+    fn distrust_index(&self) -> Result<(), SegmentError> {
+        let rebuilt = self.rebuilt_index()?;
+        self.set_live_index(rebuilt);
+        Ok(())
+    }
+
+    /// Indexes without an entry.
+    pub(crate) fn empty_index(&self) -> LiveIndex {
+        LiveIndex::new(self.base_offset, self.limits)
+    }
+
+    /// The entries in the index files, if both are there and in order.
+    fn read_index_entries(&self) -> Result<Option<LiveIndex>, SegmentError> {
+        let Some(sealed) = SealedIndex::open(&*self.storage, &self.files, self.base_offset, self.size())? else {
+            return Ok(None);
+        };
+        Ok(sealed
+            .all_entries()
+            .and_then(|(offsets, times)| LiveIndex::restore(self.base_offset, self.limits, offsets, times)))
+    }
+
+    /// A copy of the indexes in memory, made from the files or the log if need be.
+    fn live_index(&self) -> Result<LiveIndex, SegmentError> {
+        if let IndexState::Live(live) = &*self.index.read().unwrap_or_else(PoisonError::into_inner) {
+            return Ok(live.clone());
+        }
+        self.rebuilt_index()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
