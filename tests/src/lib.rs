@@ -1,1 +1,23 @@
-//! Placeholder.
+//! What the tests of duramen share: golden directories, the simulated disk and what a log owes after it crashed, and
+//! the suite that every backend of the disk must pass.
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::expect_used)] // a simulation may panic
+pub mod disk;
+
+#[allow(clippy::unwrap_used, clippy::expect_used)] // a case that is not whole is a failed test
+pub mod golden;
+
+#[allow(clippy::unwrap_used, clippy::expect_used)] // the input is cut before it is indexed
+pub mod fuzz;
+
+#[allow(clippy::unwrap_used, clippy::expect_used)] // a broken promise is a failed test
+pub mod history;
+
+#[allow(clippy::expect_used)] // a broker that cannot be driven is a failed test
+pub mod kafka;
+
+#[allow(clippy::cast_possible_truncation)] // the bound is a usize
+pub mod random;
+
+#[allow(clippy::unwrap_used, clippy::expect_used, missing_docs)] // cases of tests: their names say what they are
+pub mod storage_suite;

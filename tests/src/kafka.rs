@@ -1,0 +1,166 @@
+//! Real Kafka 4.3.0: its tools, and a broker on directories of ours.
+
+use std::{
+    env,
+    fs::{self, File},
+    io::{BufRead, BufReader},
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Prints why a test cannot run here; fails it where nothing may be skipped.
+///
+/// # Panics
+/// When `DURAMEN_REQUIRE_ALL` is 1.
+pub fn skip(why: &str) {
+    println!("SKIPPED: {why}");
+    assert_ne!(env::var("DURAMEN_REQUIRE_ALL").as_deref(), Ok("1"), "nothing may be skipped: {why}");
+}
+
+/// Kafka's jars.
+#[derive(Debug)]
+pub struct Kafka {
+    libs: PathBuf,
+}
+
+impl Kafka {
+    /// Gets Kafka, or says why it is not to be had here.
+    ///
+    /// # Errors
+    /// The reason.
+    pub fn get() -> Result<Self, String> {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("kafka/get");
+        for tool in ["java", "mvn"] {
+            let found = Command::new(tool).arg("-version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+            if !found.is_ok_and(|status| status.success()) {
+                return Err(format!("{tool} is not installed"));
+            }
+        }
+        let output = Command::new(script).output().map_err(|error| error.to_string())?;
+        if !output.status.success() {
+            return Err(format!("Kafka was not got: {}", String::from_utf8_lossy(&output.stderr)));
+        }
+        Ok(Self { libs: PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()) })
+    }
+
+    fn java(&self, level: &str) -> Command {
+        let log4j = Path::new(env!("CARGO_MANIFEST_DIR")).join("kafka/log4j2.yaml");
+        let mut java = Command::new("java");
+        java.args(["-Xmx400m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
+            .arg(format!("-Dlevel={level}"))
+            .arg(format!("-Dlog4j2.configurationFile={}", log4j.display()))
+            .arg("-cp")
+            .arg(format!("{}/*", self.libs.display()))
+            .stdin(Stdio::null());
+        java
+    }
+
+    /// Runs one of Kafka's tools; everything that it printed.
+    ///
+    /// # Panics
+    /// When it fails.
+    #[must_use]
+    pub fn tool(&self, class: &str, args: &[&str]) -> String {
+        let output = self.java("error").arg(class).args(args).output().expect("java runs");
+        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{class} {args:?}: {text}");
+        text
+    }
+
+    /// Kafka's own dump of files; with its findings, if it has any, which do not change its exit status.
+    #[must_use]
+    pub fn dump(&self, files: &[PathBuf], flags: &[&str]) -> String {
+        let names: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
+        let mut args = vec!["--files".to_owned(), names.join(",")];
+        args.extend(flags.iter().map(|flag| (*flag).to_owned()));
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        self.tool("org.apache.kafka.tools.DumpLogSegments", &args)
+    }
+
+    /// A new node whose log directory is `home/logs`.
+    #[must_use]
+    pub fn node(&self, home: &Path) -> Node<'_> {
+        let port = || TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("a port").port();
+        let (broker, controller) = (port(), port());
+        let properties = home.join("server.properties");
+        let text = format!(
+            "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.voters=1@127.0.0.1:{controller}\n\
+             listeners=PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}\n\
+             advertised.listeners=PLAINTEXT://127.0.0.1:{broker}\ncontroller.listener.names=CONTROLLER\n\
+             log.dirs={}\noffsets.topic.replication.factor=1\noffsets.topic.num.partitions=1\n\
+             group.initial.rebalance.delay.ms=0\n",
+            home.join("logs").display()
+        );
+        fs::write(&properties, text).expect("a file");
+        let config = properties.display().to_string();
+        let _ = self.tool("kafka.tools.StorageTool", &["format", "-t", "AAAAAAAAAAAAAAAAAAAAAQ", "-c", &config]);
+        Node { kafka: self, properties, address: format!("127.0.0.1:{broker}"), process: None }
+    }
+}
+
+/// One broker.
+#[derive(Debug)]
+pub struct Node<'a> {
+    kafka: &'a Kafka,
+    properties: PathBuf,
+    address: String,
+    process: Option<Child>,
+}
+
+impl Node<'_> {
+    /// Starts it and waits until it answers.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn start(&mut self) {
+        let log = self.properties.with_extension("log");
+        let out = File::create(&log).expect("a file");
+        let mut java = self.kafka.java("info");
+        java.arg("kafka.Kafka").arg(&self.properties).stdout(out.try_clone().expect("a file")).stderr(out);
+        self.process = Some(java.spawn().expect("java runs"));
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(90) {
+            let lines = BufReader::new(File::open(&log).expect("a file")).lines();
+            if lines.map_while(Result::ok).any(|line| line.contains("Kafka Server started")) {
+                return;
+            }
+            let ended = self.process.as_mut().and_then(|process| process.try_wait().ok().flatten());
+            assert!(ended.is_none(), "the broker died: {}", fs::read_to_string(&log).unwrap_or_default());
+            thread::sleep(Duration::from_millis(100));
+        }
+        panic!("the broker does not answer: {}", fs::read_to_string(&log).unwrap_or_default());
+    }
+
+    /// Stops it in order.
+    ///
+    /// # Panics
+    /// When it does not stop.
+    pub fn stop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let pid = nix::unistd::Pid::from_raw(i32::try_from(process.id()).expect("a pid"));
+            nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("the broker runs");
+            process.wait().expect("the broker ends");
+        }
+    }
+
+    /// Runs a tool against it.
+    #[must_use]
+    pub fn tool(&self, class: &str, args: &[&str]) -> String {
+        let mut all = vec!["--bootstrap-server", self.address.as_str()];
+        all.extend(args);
+        self.kafka.tool(&format!("org.apache.kafka.tools.{class}"), &all)
+    }
+}
+
+impl Drop for Node<'_> {
+    fn drop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            // A failed test leaves no broker behind.
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}

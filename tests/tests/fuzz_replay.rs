@@ -1,0 +1,92 @@
+//! Every input of the committed corpora, and a few thousand seeded ones, on stable; with a bound on what each allocates.
+#![allow(clippy::unwrap_used, clippy::expect_used, unsafe_code)]
+
+use duramen_tests::{fuzz::TARGETS, random::Random};
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    fs,
+    path::Path,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+/// Counts bytes that are allocated now, and the most there ever were.
+struct Counting;
+
+static NOW: AtomicUsize = AtomicUsize::new(0);
+static MOST: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call goes to the system's allocator unchanged; only numbers are kept beside it.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let now = NOW.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
+        MOST.fetch_max(now, Ordering::Relaxed);
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        NOW.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller keeps the contract of `dealloc`.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Bytes that an input may allocate at most: buffers for scanning, a codec's tables, a simulated disk, and the input
+/// itself a few times over.
+const BOUND: usize = 24 << 20;
+
+fn run(name: &str, target: fn(&[u8]), data: &[u8], what: &str) {
+    let before = NOW.load(Ordering::Relaxed);
+    MOST.store(before, Ordering::Relaxed);
+    let result = std::panic::catch_unwind(|| target(data));
+    assert!(result.is_ok(), "{name} fails on {what}");
+    let used = MOST.load(Ordering::Relaxed) - before.min(MOST.load(Ordering::Relaxed));
+    assert!(used <= BOUND + 64 * data.len(), "P8: {name} allocates {used} bytes for {} bytes of {what}", data.len());
+}
+
+/// One test, so that nothing else allocates meanwhile.
+#[test]
+fn corpora_and_seeded_inputs_find_no_fault_within_the_bound() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("fuzz/corpus");
+    let seeds = seeds();
+    let mut replayed = 0;
+    for (name, target) in TARGETS {
+        for entry in fs::read_dir(root.join(name)).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            run(name, target, &fs::read(&path).unwrap(), &path.display().to_string());
+            replayed += 1;
+        }
+        let mut random = Random::new(17);
+        for number in 0..300 {
+            let mut data = seeds[random.below(seeds.len())].clone();
+            for _ in 0..random.below(6) {
+                let at = random.below(data.len());
+                data[at] = random.next().to_be_bytes()[0];
+            }
+            data.truncate(1 + random.below(data.len()));
+            run(name, target, &data, &format!("seeded input {number}"));
+        }
+    }
+    assert!(replayed >= TARGETS.len(), "only {replayed} inputs of the corpora were found");
+    println!("{replayed} inputs replayed");
+}
+
+/// Batches of real clients and arbitrary bytes to begin with.
+fn seeds() -> Vec<Vec<u8>> {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("bench/corpus");
+    let mut seeds: Vec<Vec<u8>> = Vec::new();
+    for entry in fs::read_dir(corpus).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "log") {
+            let bytes = fs::read(path).unwrap();
+            seeds.push(bytes[..bytes.len().min(2000)].to_vec());
+        }
+    }
+    let mut random = Random::new(5);
+    seeds.extend((0..20).map(|_| (0..100).map(|_| random.next().to_be_bytes()[0]).collect::<Vec<u8>>()));
+    seeds.sort();
+    seeds
+}

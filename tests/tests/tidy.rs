@@ -1,0 +1,159 @@
+//! The house rules that a machine can keep: imports go downwards, files stay small, `unsafe` stays where it is named,
+//! nothing is left over.
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Folders and files of the engine by floor, the lowest first.
+const FLOORS: [&[&str]; 6] =
+    [&["types", "error", "config"], &["format"], &["storage"], &["segment"], &["log", "replica"], &["manager"]];
+/// The only files that may hold `unsafe`.
+const UNSAFE: [&str; 4] = [
+    "engine/src/storage/map.rs",
+    "engine/src/storage/uring.rs",
+    "tests/tests/fuzz_replay.rs",
+    "tests/tests/real_crash.rs",
+];
+/// Lines of a file, without its tests, at most; and the few that may be longer until they are split.
+const MAX_LINES: usize = 500;
+const LONGER: [(&str, usize); 1] = [("engine/src/log/open.rs", 560)];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
+}
+
+fn rust_files(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()) {
+        let name = entry.file_name().unwrap().to_string_lossy().into_owned();
+        if entry.is_dir() && name != "target" && name != "golden" {
+            rust_files(&entry, found);
+        } else if name.ends_with(".rs") {
+            found.push(entry);
+        }
+    }
+}
+
+/// Every source file of the workspace: its path from the root, and its text.
+fn sources() -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for dir in ["engine", "bench", "tests", "fuzz"] {
+        rust_files(&root().join(dir), &mut found);
+    }
+    let named = found.iter().map(|path| {
+        (path.strip_prefix(root()).unwrap().to_string_lossy().into_owned(), fs::read_to_string(path).unwrap())
+    });
+    named.collect()
+}
+
+fn floor_of(module: &str) -> Option<usize> {
+    FLOORS.iter().position(|floor| floor.contains(&module))
+}
+
+/// The text before the unit tests.
+fn code(text: &str) -> &str {
+    text.split("#[cfg(test)]\nmod tests").next().unwrap()
+}
+
+#[test]
+fn imports_go_to_lower_floors_only() {
+    let mut checked = 0;
+    for (path, text) in sources() {
+        let Some(inside) = path.strip_prefix("engine/src/") else {
+            continue;
+        };
+        let own = inside.split(['/', '.']).next().unwrap();
+        let Some(floor) = floor_of(own) else {
+            continue;
+        };
+        for module in imported(code(&text)) {
+            if let Some(other) = floor_of(&module) {
+                // The words of floor 0 explain each other.
+                assert!(
+                    other < floor || module == own || (other, floor) == (0, 0),
+                    "{path} imports {module}, which is not below it"
+                );
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked > 50, "only {checked} imports were seen");
+}
+
+/// First words behind every `crate::`, also in a list of braces.
+fn imported(text: &str) -> Vec<String> {
+    let word =
+        |text: &str| text.chars().take_while(|letter| letter.is_alphanumeric() || *letter == '_').collect::<String>();
+    let mut modules = Vec::new();
+    for (at, _) in text.match_indices("crate::") {
+        let rest = &text[at + "crate::".len()..];
+        match rest.strip_prefix('{') {
+            None => modules.push(word(rest)),
+            Some(list) => {
+                let mut depth = 0;
+                let mut item = true;
+                for (index, letter) in list.char_indices() {
+                    match letter {
+                        '{' => depth += 1,
+                        '}' if depth == 0 => break,
+                        '}' => depth -= 1,
+                        ',' if depth == 0 => item = true,
+                        letter if item && letter.is_alphabetic() => {
+                            modules.push(word(&list[index..]));
+                            item = false;
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+    }
+    modules
+}
+
+#[test]
+fn files_stay_small() {
+    for (path, text) in sources() {
+        if path.contains("/tests/") || path.ends_with("/tests.rs") {
+            continue;
+        }
+        let most = LONGER.iter().find(|(long, _)| *long == path).map_or(MAX_LINES, |(_, most)| *most);
+        let lines = code(&text).lines().count();
+        assert!(lines <= most, "{path} has {lines} lines, and may have {most}");
+    }
+}
+
+#[test]
+fn unsafe_stays_in_the_named_files() {
+    for (path, text) in sources().iter().filter(|(path, _)| path != "tests/tests/tidy.rs") {
+        let uses = text.lines().any(|line| {
+            let line = line.trim_start();
+            !line.starts_with("//")
+                && (line.contains("unsafe {") || line.contains("unsafe fn") || line.contains("unsafe impl"))
+        });
+        assert!(!uses || UNSAFE.contains(&path.as_str()) || path.starts_with("fuzz/"), "{path} holds unsafe code");
+    }
+}
+
+#[test]
+fn nothing_is_left_over() {
+    let words = ["TO\u{44}O", "FIX\u{4d}E", "XX\u{58}", "db\u{67}!(", "todo\u{21}", "unimplemented\u{21}"];
+    for (path, text) in sources().iter().filter(|(path, _)| path != "tests/tests/tidy.rs") {
+        for word in words {
+            assert!(!text.contains(word), "{path} holds {word}");
+        }
+        for (number, line) in (1..).zip(text.lines()) {
+            assert!(line.chars().count() <= 160, "{path}:{number} is too long");
+            assert!(!line.ends_with(' '), "{path}:{number} ends with a space");
+        }
+    }
+}
+
+#[test]
+fn public_modules_begin_with_what_they_own() {
+    for (path, text) in sources().iter().filter(|(path, _)| path.starts_with("engine/")) {
+        assert!(text.starts_with("//!"), "{path} has no module documentation");
+    }
+}
