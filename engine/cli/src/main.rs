@@ -1,2 +1,40 @@
-//! The command.
-fn main() {}
+//! The `duramen` command: looks into Kafka log directories, checks, repairs and fills them, without a JVM.
+//!
+//! `dump`, `verify`, `read` and `info` only read, take no lock, and work on directories that a broker has open;
+//! `recover` and `append` open the directory as its owner.
+
+mod append;
+mod args;
+mod dump;
+mod files;
+mod info;
+mod output;
+mod read;
+mod recover;
+mod verify;
+
+use args::{Args, Command};
+use clap::Parser;
+use output::Failure;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let result = match args.command {
+        Command::Dump(args) => dump::run(&args),
+        Command::Verify(args) => verify::run(&args),
+        Command::Info(args) => info::run(&args),
+        Command::Read(args) => read::run(&args),
+        Command::Append(args) => append::run(&args),
+        Command::Recover(args) => recover::run(&args),
+    };
+    match result {
+        Ok(code) => code,
+        // Whoever reads our output has seen enough.
+        Err(Failure::PipeClosed) => ExitCode::SUCCESS,
+        Err(Failure::Message(message)) => {
+            eprintln!("duramen: {message}");
+            ExitCode::from(2)
+        }
+    }
+}

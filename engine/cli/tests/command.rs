@@ -1,0 +1,147 @@
+//! The command as a person uses it: real processes, real directories.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    path::Path,
+    process::{Command, Output, Stdio},
+};
+use tempfile::TempDir;
+
+fn duramen(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_duramen")).args(args).stdin(Stdio::null()).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Runs a command that must succeed; what it printed.
+fn ok(args: &[&str]) -> String {
+    let output = duramen(args);
+    assert!(output.status.success(), "{args:?}: {}{}", text(&output.stdout), text(&output.stderr));
+    text(&output.stdout)
+}
+
+fn append(partition: &Path, lines: &str, more: &[&str]) -> String {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_duramen"))
+        .arg("append")
+        .arg(partition)
+        .args(more)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    text(&output.stdout)
+}
+
+#[test]
+fn lines_appended_are_the_lines_read_in_every_codec() {
+    let home = TempDir::new().unwrap();
+    for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
+        let partition = home.path().join(format!("lines-{codec}-0"));
+        let lines: String = (0..1000).map(|n| format!("line {n}\n")).collect();
+        let said = append(&partition, &lines, &["--codec", codec, "--batch", "64"]);
+        assert!(said.contains("offsets 0 to 1000"), "{said}");
+        assert_eq!(ok(&["read", partition.to_str().unwrap()]), lines);
+        assert_eq!(ok(&["read", partition.to_str().unwrap(), "--offset", "-2"]), "line 998\nline 999\n");
+    }
+    let home = home.path().to_str().unwrap();
+    assert!(ok(&["verify", home]).contains("5000 records"));
+    assert!(ok(&["info", home]).contains("closed in order"));
+}
+
+#[test]
+fn keys_and_json_are_printed() {
+    let home = TempDir::new().unwrap();
+    let partition = home.path().join("keys-0");
+    append(&partition, "a:1\nb:2\nno key\n", &["--key-separator", ":"]);
+    let partition = partition.to_str().unwrap();
+    let json = ok(&["read", partition, "--json"]);
+    let first = json.lines().next().unwrap();
+    assert!(
+        first.contains("\"offset\":0") && first.contains("\"key\":\"a\"") && first.contains("\"value\":\"1\""),
+        "{json}"
+    );
+    assert!(ok(&["read", partition, "--verbose", "-n", "1"]).contains("\ta\t1"));
+    let dump = ok(&["dump", partition, "--records"]);
+    assert!(dump.contains("offsets 0..=2") && dump.contains("null: no key"), "{dump}");
+    assert!(ok(&["dump", partition, "--json"]).lines().all(|line| line.starts_with('{')));
+}
+
+#[test]
+fn damage_is_found_named_and_survived() {
+    let home = TempDir::new().unwrap();
+    let partition = home.path().join("harmed-0");
+    append(&partition, &"some text to be harmed\n".repeat(50), &["--batch", "10"]);
+    let log = partition.join("00000000000000000000.log");
+    let mut bytes = fs::read(&log).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&log, &bytes).unwrap();
+    let (home, partition) = (home.path().to_str().unwrap(), partition.to_str().unwrap());
+    let verify = duramen(&["verify", partition]);
+    assert_eq!(verify.status.code(), Some(1));
+    assert!(text(&verify.stdout).contains("harmed-0/00000000000000000000.log offset 20"), "{}", text(&verify.stdout));
+    assert!(text(&duramen(&["dump", partition]).stdout).contains("DAMAGED"));
+    // Behind the marker nobody looks; without it the damage lies below what was flushed.
+    fs::remove_file(Path::new(home).join(".kafka_cleanshutdown")).unwrap();
+    let refused = duramen(&["recover", home]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stdout).contains("whole below offset 20"), "{}", text(&refused.stdout));
+    assert!(fs::read(&log).unwrap() == bytes, "nothing was touched");
+    assert!(ok(&["recover", home, "--truncate"]).contains("cut at byte"));
+    assert_eq!(ok(&["read", partition]).lines().count(), 20);
+    assert!(duramen(&["verify", partition]).status.success());
+}
+
+#[test]
+fn following_prints_what_is_appended_later() {
+    let home = TempDir::new().unwrap();
+    let partition = home.path().join("followed-0");
+    append(&partition, "first\n", &[]);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_duramen"))
+        .args(["read", "--follow", "-n", "2"])
+        .arg(&partition)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "first");
+    append(&partition, "second\n", &[]);
+    assert_eq!(lines.next().unwrap().unwrap(), "second");
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn pipe_that_closes_early_is_no_error() {
+    let home = TempDir::new().unwrap();
+    let partition = home.path().join("piped-0");
+    append(&partition, &"a line that is long enough to fill a pipe\n".repeat(20_000), &[]);
+    let mut child =
+        Command::new(env!("CARGO_BIN_EXE_duramen")).arg("read").arg(&partition).stdout(Stdio::piped()).spawn().unwrap();
+    let mut first = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    assert!(first.starts_with("a line"));
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn wrong_paths_get_a_clear_message_and_stay_as_they_are() {
+    let home = TempDir::new().unwrap();
+    let path = home.path().to_str().unwrap();
+    for args in [&["info", path][..], &["verify", path], &["read", path], &["recover", path], &["info", "/no/such/dir"]]
+    {
+        let output = duramen(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(text(&output.stderr).starts_with("duramen: "), "{args:?}: {}", text(&output.stderr));
+    }
+    let named = home.path().join("not a topic");
+    assert_eq!(duramen(&["append", named.to_str().unwrap()]).status.code(), Some(2));
+    assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0, "nothing was made");
+    assert!(duramen(&["--help"]).status.success());
+}
