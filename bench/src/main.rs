@@ -1,2 +1,100 @@
-//! The harness.
-fn main() {}
+//! The harness: measures the engine beside the same system calls without it, on your disk, in one run.
+//!
+//! Real record batches (of real clients, from `bench/corpus`, or of any partition directory) are replayed at volume.
+//! Subject and floor take turns; the table shows medians and their ratio. Every byte that is read back is compared.
+#![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
+
+mod corpus;
+mod machine;
+mod measure;
+mod report;
+mod workloads;
+
+use clap::Parser;
+use indicatif::{ProgressBar, ProgressStyle};
+use measure::Row;
+use std::{
+    path::PathBuf,
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+use tempfile::TempDir;
+
+/// Measure duramen beside the raw system calls on this disk.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Args {
+    /// Seconds to spend, about
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// Where to write: a directory on the disk to be measured (default: the current one)
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// Replay the batches of this Kafka partition directory instead of the corpus
+    #[arg(long)]
+    input: Option<PathBuf>,
+    /// Only workloads whose names contain one of these words
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Write one row per figure to this file as JSON
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Write the report with plots to this file
+    #[arg(long, default_value = "target/duramen-report.html")]
+    report: PathBuf,
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("duramen-bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+type Failure = Box<dyn std::error::Error>;
+
+fn run(args: &Args) -> Result<(), Failure> {
+    let home = args.dir.clone().unwrap_or_else(|| PathBuf::from("."));
+    let scratch = TempDir::with_prefix_in("duramen-bench-", &home)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&stop);
+    ctrlc::set_handler(move || seen.store(true, Ordering::SeqCst))?;
+    let machine = machine::describe(scratch.path())?;
+    println!("{machine}");
+    let batches = corpus::load(args.input.as_deref())?;
+    println!("{}", batches.describe());
+    let wanted: Vec<_> = workloads::ALL
+        .iter()
+        .filter(|workload| args.only.is_empty() || args.only.iter().any(|word| workload.name.contains(word.as_str())))
+        .collect();
+    if wanted.is_empty() {
+        let names: Vec<_> = workloads::ALL.iter().map(|workload| workload.name).collect();
+        return Err(format!("--only names no workload; there are: {}", names.join(", ")).into());
+    }
+    let plan = measure::Plan::new(args.seconds, wanted.len(), scratch.path())?;
+    let bar = ProgressBar::new(u64::try_from(wanted.len() * plan.rounds)?);
+    bar.set_style(ProgressStyle::with_template("{msg:32} {wide_bar} {pos}/{len}")?);
+    let mut rows: Vec<Row> = Vec::new();
+    for workload in wanted {
+        bar.set_message(workload.name);
+        rows.extend(measure::interleave(workload, &batches, &plan, scratch.path(), &stop, &bar)?);
+        if stop.load(Ordering::SeqCst) {
+            bar.abandon();
+            return Err("interrupted; the disk is left clean".into());
+        }
+    }
+    bar.finish_and_clear();
+    println!("{}", report::table(&rows));
+    report::write_html(&args.report, &machine, &rows)?;
+    println!("report: {}", args.report.display());
+    if let Some(path) = &args.json {
+        report::write_json(path, &rows)?;
+    }
+    Ok(())
+}
