@@ -1,7 +1,7 @@
 //! Crashes of real file systems: ext4 and XFS on loop devices are shut down without flushing their journals, mounted
 //! again, and must hold what the log owes.
 //!
-//! `DURAMEN_ROUNDS` sets the number of crashes of each file system (12).
+//! `DURAMEN_ROUNDS` sets the number of crashes of each file system (24).
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use duramen::{
@@ -101,7 +101,7 @@ fn campaign(mkfs: &str, size: u64, expect_zero_tails: bool) {
         Ok(mount) => mount,
         Err(why) => return skip(&why),
     };
-    let rounds = std::env::var("DURAMEN_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(12);
+    let rounds = std::env::var("DURAMEN_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(24);
     let mut zero_tails = 0;
     for round in 0..rounds {
         let mut random = Random::new(round);
