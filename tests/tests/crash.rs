@@ -205,6 +205,34 @@ fn after_a_failed_sync_the_log_takes_no_more_writes() {
 }
 
 #[test]
+fn bytes_that_a_failed_sync_lost_are_not_recovered_from_the_cache() {
+    for evict in [false, true] {
+        let disk = SimDisk::new(1);
+        let mut directory = history::open_log(&history::on(&disk)).unwrap();
+        let log = directory.get_or_create(&history::partition(), &history::config()).unwrap();
+        let mut history = History::default();
+        history.step(log, Step::Append(3)).unwrap();
+        history.step(log, Step::Flush).unwrap();
+        history.step(log, Step::Append(3)).unwrap();
+        disk.fail_at(disk.operations(), Fault::DropPages { errno: Errno::EIO, evict });
+        history.step(log, Step::Flush).unwrap_err();
+        drop(directory);
+        // The disk works again, and the next sync says yes: what it acknowledges has to be there.
+        let mut directory = history::open_log(&history::on(&disk)).unwrap();
+        assert!(directory.report().sync_failed);
+        let log = directory.get_or_create(&history::partition(), &history::config()).unwrap();
+        log.flush().unwrap();
+        let acknowledged = log.offsets().recovery_point;
+        assert!(acknowledged >= 3);
+        let after = disk.crash_image(Crash::LoseAllUnsynced);
+        let mut directory = history::open_log(&history::on(&after)).unwrap();
+        let log = directory.get_or_create(&history::partition(), &history::config()).unwrap();
+        assert!(log.offsets().log_end >= acknowledged, "P4: {acknowledged} was acknowledged, {:?}", log.offsets());
+        history.check(&history::on(&disk.crash_image(Crash::ProcessOnly)), Crash::LoseAllUnsynced);
+    }
+}
+
+#[test]
 fn equal_seeds_give_equal_traces() {
     let trace = || {
         let disk = SimDisk::new(11);

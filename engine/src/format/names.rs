@@ -17,6 +17,8 @@ pub const LOG_START_CHECKPOINT: &str = "log-start-offset-checkpoint";
 pub const HIGH_WATERMARK_CHECKPOINT: &str = "replication-offset-checkpoint";
 /// Up to where each log was compacted.
 pub const CLEANER_CHECKPOINT: &str = "cleaner-offset-checkpoint";
+/// Made when a sync has failed: what the page cache shows of this directory may not be on the disk. Kafka ignores it.
+pub const FAILED_SYNC: &str = "duramen.failed-sync";
 /// A partition's leader epochs.
 pub const LEADER_EPOCH_CHECKPOINT: &str = "leader-epoch-checkpoint";
 /// A partition's topic id.

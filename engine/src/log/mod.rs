@@ -34,13 +34,16 @@ use crate::{
     config::LogConfig,
     format::{checkpoint, names, partition_metadata, uuid::Uuid},
     segment::{AppendFailure, IndexLimits, Segment, SegmentError},
-    storage::{self, Storage},
+    storage::{self, Access, Storage},
     types::{LeaderEpoch, Offset, Timestamp, TopicPartition},
 };
 use producers::ProducerState;
 use snapshots::Snapshots;
 use state::{LogOffsetMetadata as Metadata, Segments, Shared};
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 /// A `partition.metadata` is two short lines.
 const MAX_METADATA_BYTES: u64 = 4 << 10;
@@ -194,8 +197,13 @@ impl Log {
     /// From now on nothing is written: the end of the log is unknown.
     fn poison<E: Into<LogError>>(&mut self, error: E) -> LogError {
         let error = error.into();
-        self.poisoned.get_or_insert_with(|| error.to_string());
-        self.shared.write().failed = true;
+        if self.poisoned.is_none() {
+            self.poisoned = Some(error.to_string());
+            self.shared.write().failed = true;
+            // It has to live only as long as the pages that it warns of, so it is not synced; and that a disk which has
+            // just failed may not take it is no second failure.
+            let _ = self.storage().open(Path::new(names::FAILED_SYNC), Access::Create);
+        }
         error
     }
 

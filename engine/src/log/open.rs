@@ -47,6 +47,8 @@ pub struct OpenOptions {
     pub jitter_seed: u64,
     /// What to do about damage below the recovery point.
     pub on_corruption: OnCorruption,
+    /// Whether a sync failed since the machine started, so that recovery has to read past the page cache.
+    pub distrust_cache: bool,
 }
 
 impl OpenOptions {
@@ -61,6 +63,7 @@ impl OpenOptions {
             producer_id_expiration_ms: 86_400_000,
             jitter_seed: 0,
             on_corruption: OnCorruption::default(),
+            distrust_cache: false,
         }
     }
 }
@@ -167,6 +170,12 @@ impl Opening<'_> {
                 return Err(LogError::InvalidArgument { what: "size of a segment", value, why });
             }
             segments.insert(Arc::new(self.segment(*base_offset, found.log_bytes)));
+        }
+        if self.options.distrust_cache {
+            for segment in segments.iter() {
+                let failed = |error| StorageError::new("read", &segment.files().log(), error);
+                self.storage.forget_cached(&*segment.log()?).map_err(failed)?;
+            }
         }
         self.check_old_formats(&segments)?;
         let mut snapshots = Snapshots::new(self.storage, &self.dir, listing.snapshots.iter().copied());

@@ -9,7 +9,7 @@ use crate::{
         names::{self, DirectoryKind, DirectoryName},
     },
     log::{Checkpoints, Log, LogError, OnCorruption, OpenOptions, RecoveryProgress, RecoveryReport},
-    storage::{self, Backend, EntryKind, Lock, Storage, StorageError},
+    storage::{self, Access, Backend, EntryKind, Lock, Storage, StorageError},
     types::{Offset, Timestamp, TopicPartition},
 };
 use std::{
@@ -56,6 +56,8 @@ impl Default for DirectoryOptions {
 pub struct DirectoryReport {
     /// Whether the directory was closed in order before.
     pub clean: bool,
+    /// Whether a sync of this directory failed before, so that recovery reads past the page cache.
+    pub sync_failed: bool,
     /// What each opened partition's recovery found, and how long it took.
     pub partitions: BTreeMap<TopicPartition, (RecoveryReport, Duration)>,
     /// Entries that are not a partition's directory or a file that Kafka keeps; they were not touched.
@@ -122,6 +124,8 @@ impl LogDirectory {
     pub fn open_on(storage: Arc<dyn Storage>, options: DirectoryOptions) -> Result<Self, OpenError> {
         let lock = take_lock(&*storage, options.lock_timeout)?;
         let mut report = DirectoryReport { clean: take_marker(&*storage)?, ..DirectoryReport::default() };
+        report.sync_failed = sync_failed(&*storage)?;
+        report.clean &= !report.sync_failed;
         let checkpoints = match Checkpoints::read(Arc::clone(&storage)) {
             Ok(checkpoints) => checkpoints,
             Err(LogError::Storage(error)) => return Err(error.into()),
@@ -215,6 +219,7 @@ impl LogDirectory {
             producer_id_expiration_ms: self.options.producer_id_expiration_ms,
             jitter_seed: now_ms.cast_unsigned(),
             on_corruption: self.options.on_corruption,
+            distrust_cache: self.report.sync_failed,
             ..OpenOptions::new(config.clone(), now_ms)
         };
         let begun = Instant::now();
@@ -265,6 +270,9 @@ impl LogDirectory {
         if all_clean {
             let marker = Path::new(names::CLEAN_SHUTDOWN);
             storage::write_atomically(&*self.storage, marker, &clean_shutdown::encode(-1))?;
+            if self.report.sync_failed {
+                self.storage.unlink(Path::new(names::FAILED_SYNC))?;
+            }
         }
         Ok(())
     }
@@ -320,6 +328,15 @@ fn take_marker(storage: &dyn Storage) -> Result<bool, OpenError> {
     }
 }
 
+/// Whether a log left word that a sync failed.
+fn sync_failed(storage: &dyn Storage) -> Result<bool, OpenError> {
+    match storage.open(Path::new(names::FAILED_SYNC), Access::Read) {
+        Ok(_) => Ok(true),
+        Err(error) if error.is_not_found() => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// High watermarks that cannot be read count as 0: replicas find them again.
 fn read_high_watermarks(storage: &dyn Storage, report: &mut DirectoryReport) -> Result<OffsetCheckpoint, OpenError> {
     let path = Path::new(names::HIGH_WATERMARK_CHECKPOINT);
@@ -356,6 +373,7 @@ fn is_known_file(name: &str) -> bool {
         names::LOG_START_CHECKPOINT,
         names::HIGH_WATERMARK_CHECKPOINT,
         names::CLEANER_CHECKPOINT,
+        names::FAILED_SYNC,
         "bootstrap.checkpoint",
     ];
     known.contains(&name.strip_suffix(".tmp").unwrap_or(name))

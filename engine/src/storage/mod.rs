@@ -283,6 +283,13 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// `StorageFull`, `Unsupported` where the file system cannot, or what the disk says.
     fn allocate(&self, file: &File, len: u64) -> io::Result<()>;
 
+    /// Lets go of the cached pages of a file that count as clean, so that what is read next comes from the disk. Pages
+    /// that a failed sync lost are such pages. Bytes that were written and not yet synced stay.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn forget_cached(&self, file: &File) -> io::Result<()>;
+
     /// Runs every operation to its end, in no promised order, and returns when all have ended. Short writes and
     /// interrupted calls are continued inside; a failed sync is final. Each operation carries its result.
     fn run(&self, ops: &mut [Op<'_>]);

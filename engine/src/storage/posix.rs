@@ -18,7 +18,9 @@ use std::{
 use nix::{
     dir::Dir,
     errno::Errno,
-    fcntl::{AtFlags, FallocateFlags, FcntlArg, OFlag, fallocate, fcntl, openat, renameat},
+    fcntl::{
+        AtFlags, FallocateFlags, FcntlArg, OFlag, PosixFadviseAdvice, fallocate, fcntl, openat, posix_fadvise, renameat,
+    },
     libc,
     sys::{
         stat::{FileStat, Mode, fstat, fstatat, mkdirat},
@@ -194,6 +196,10 @@ impl Storage for Posix {
         }
         let len = offset(len)?;
         Ok(retry(|| fallocate(file.as_fd(), FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, len))?)
+    }
+
+    fn forget_cached(&self, file: &File) -> io::Result<()> {
+        Ok(posix_fadvise(file.as_fd(), 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED)?)
     }
 
     fn run(&self, ops: &mut [Op<'_>]) {

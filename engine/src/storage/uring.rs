@@ -169,6 +169,10 @@ impl Storage for Uring {
         self.posix.allocate(file, len)
     }
 
+    fn forget_cached(&self, file: &File) -> io::Result<()> {
+        self.posix.forget_cached(file)
+    }
+
     fn run(&self, ops: &mut [Op<'_>]) {
         if ops.len() < 2 {
             return self.posix.run(ops);

@@ -298,6 +298,10 @@ impl Storage for SimDisk {
         self.operate(|state| format!("allocate {} {len}", state.label(file)), |state| state.allocate(file, len))
     }
 
+    fn forget_cached(&self, file: &File) -> io::Result<()> {
+        self.operate(|state| format!("forget {}", state.label(file)), |state| state.forget_cached(file))
+    }
+
     fn run(&self, ops: &mut [Op<'_>]) {
         let mut state = self.state();
         let mut order: Vec<usize> = (0..ops.len()).collect();

@@ -249,6 +249,13 @@ impl State {
         Ok(())
     }
 
+    /// Bytes that a failed sync lost, and that the cache still shows, are gone.
+    pub(super) fn forget_cached(&mut self, file: &File) -> io::Result<()> {
+        let node = self.node_of(file)?;
+        let model = self.file_mut(node)?;
+        write_fully(file.as_fd(), 0, &model.content.image(content::Survivors::All))
+    }
+
     pub(super) fn write(&mut self, file: &File, at: u64, bytes: &[u8], fault: Option<Fault>) -> io::Result<usize> {
         let node = self.writable(file)?;
         let end = at.saturating_add(bytes.len() as u64);
