@@ -66,14 +66,19 @@ pub(crate) const ALL: &[Workload] = &[
         subjects: &[("duramen", read_engine), ("raw", read_raw)],
         bar: Some(0.95),
     },
-    Workload { name: "look-up", unit: "/s", subjects: &[("duramen", look_up)], bar: None },
+    Workload { name: "look-up", unit: "/s", subjects: &[("duramen", look_up), ("raw", look_up_raw)], bar: None },
     Workload {
         name: "recover",
         unit: "MB/s",
         subjects: &[("duramen", recover_engine), ("raw", recover_raw)],
         bar: Some(0.80),
     },
-    Workload { name: "open-1000-segments", unit: "ms", subjects: &[("duramen", open_engine)], bar: None },
+    Workload {
+        name: "open-1000-segments",
+        unit: "ms",
+        subjects: &[("duramen", open_engine), ("raw", open_raw)],
+        bar: None,
+    },
 ];
 
 const NOW_MS: i64 = 1_700_000_000_000;
@@ -330,17 +335,33 @@ fn look_up(dir: &Path, corpus: &Corpus, plan: &Plan) -> Result<Run, Failure> {
     let log = directory.get_or_create(&partition()?, &config())?;
     append(log, &corpus.originals, plan.bytes / CORPUS_SHARE, |_| Ok(()))?;
     let (reader, log_end) = (log.reader(), log.offsets().log_end);
-    let count = 100_000;
     let begun = Instant::now();
-    for n in 0..count {
-        // A stride that visits the whole log in no order.
-        let offset = i64::try_from(n * 7_919)? % log_end;
+    for n in 0..LOOK_UPS {
+        let offset = i64::try_from(n * STRIDE)? % log_end;
         let fetched = reader.read(Fetch { isolation: Isolation::LogEnd, max_bytes: 1, ..Fetch::from(offset) })?;
         if fetched.start.is_none_or(|start| start.offset > offset) {
             return Err(format!("offset {offset} was not found").into());
         }
     }
-    Ok(Run::operations(count, begun, 0))
+    Ok(Run::operations(LOOK_UPS, begun, 0))
+}
+
+/// Look-ups of a round.
+const LOOK_UPS: u64 = 100_000;
+/// A stride that visits a whole log in no order.
+const STRIDE: u64 = 7_919;
+
+/// The floor of a look-up: one read of 4 KiB at a place that is known.
+fn look_up_raw(dir: &Path, corpus: &Corpus, plan: &Plan) -> Result<Run, Failure> {
+    let file = raw_file(dir, "raw")?;
+    let written = raw_append(&file, &corpus.originals, plan.bytes / CORPUS_SHARE, || Ok(()))?;
+    let mut piece = [0; 4096];
+    let begun = Instant::now();
+    for n in 0..LOOK_UPS {
+        let read = file.read_at(&mut piece, n * STRIDE * 64 % (written - 4096))?;
+        std::hint::black_box(read);
+    }
+    Ok(Run::operations(LOOK_UPS, begun, 0))
 }
 
 fn recover_engine(dir: &Path, corpus: &Corpus, plan: &Plan) -> Result<Run, Failure> {
@@ -399,6 +420,22 @@ fn open_engine(dir: &Path, corpus: &Corpus, _: &Plan) -> Result<Run, Failure> {
         return Err("records are missing".into());
     }
     Ok(Run { figure, syncs: 0 })
+}
+
+/// The floor of an open: to list the files and ask for the length of each.
+fn open_raw(dir: &Path, _: &Corpus, _: &Plan) -> Result<Run, Failure> {
+    for n in 0..1000 {
+        for extension in ["log", "index", "timeindex"] {
+            File::create(dir.join(format!("{n:020}.{extension}")))?;
+        }
+    }
+    let begun = Instant::now();
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(dir)? {
+        bytes += entry?.metadata()?.len();
+    }
+    std::hint::black_box(bytes);
+    Ok(Run { figure: begun.elapsed().as_secs_f64() * 1e3, syncs: 0 })
 }
 
 /// Every byte in the log is that of the batches that were appended, but for offset and epoch.
