@@ -124,7 +124,8 @@ pub struct LogConfig {
     pub min_insync_replicas: u32,
     /// `unclean.leader.election.enable`.
     pub unclean_leader_election_enable: bool,
-    /// Properties of tiered storage and of throttling: kept as text for the host, without effect here.
+    /// What has no effect here and is kept as text for the host: the properties of tiered storage and of throttling,
+    /// and `segment.bytes` while `internal.segment.bytes` is set.
     pub passive: BTreeMap<&'static str, String>,
 }
 
@@ -223,12 +224,8 @@ impl LogConfig {
     /// [`ConfigError`] for an unknown name, a value outside its bounds, or values that contradict each other.
     pub fn from_properties<'a>(properties: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, ConfigError> {
         let mut config = Self::default();
-        let mut internal = None;
         for (name, value) in properties {
-            if name == "internal.segment.bytes" { internal = Some(value) } else { config.set(name, value)? }
-        }
-        if let Some(value) = internal {
-            config.set("internal.segment.bytes", value)?;
+            config.set(name, value)?;
         }
         config.validate()?;
         Ok(config)
@@ -240,15 +237,27 @@ impl LogConfig {
         &NAMES
     }
 
-    /// Sets one property by Kafka's name. `internal.segment.bytes` is `segment.bytes` without its lower bound.
+    /// Sets one property by Kafka's name. `internal.segment.bytes` has no lower bound and wins over `segment.bytes`,
+    /// whichever is set first (`LogConfig.segmentSize`).
     ///
     /// # Errors
     /// [`ConfigError`] for an unknown name or a value outside its bounds; nothing is changed then.
     pub fn set(&mut self, name: &str, text: &str) -> Result<(), ConfigError> {
-        let value = Value { name, text: text.trim() };
+        // Java's idea of white space.
+        let value = Value { name, text: text.trim_matches(|c| c <= ' ') };
         match name {
-            "segment.bytes" => self.segment_bytes = value.at_least(MIN_SEGMENT_BYTES, MAX_INT)?,
-            "internal.segment.bytes" => self.segment_bytes = value.at_least(0, MAX_INT)?,
+            "segment.bytes" => {
+                let bytes: u32 = value.at_least(MIN_SEGMENT_BYTES, MAX_INT)?;
+                match self.passive.get_mut("segment.bytes") {
+                    Some(shadowed) => *shadowed = bytes.to_string(),
+                    None => self.segment_bytes = bytes,
+                }
+            }
+            "internal.segment.bytes" => {
+                let bytes = value.at_least(0, MAX_INT)?;
+                self.passive.entry("segment.bytes").or_insert_with(|| self.segment_bytes.to_string());
+                self.segment_bytes = bytes;
+            }
             "segment.ms" => self.segment_ms = value.at_least(1, NEVER)?,
             "segment.jitter.ms" => self.segment_jitter_ms = value.at_least(0, NEVER)?,
             "segment.index.bytes" => self.segment_index_bytes = value.at_least(4, MAX_INT)?,
@@ -289,25 +298,28 @@ impl LogConfig {
         let Some((name, _)) = PASSIVE.iter().find(|(name, _)| *name == value.name) else {
             return Err(value.error("there is no such property"));
         };
-        match *name {
-            "local.retention.ms" | "local.retention.bytes" => value.at_least(-2_i64, i64::MAX).map(|_| ())?,
-            "remote.storage.enable" | "remote.log.copy.disable" | "remote.log.delete.on.disable" => {
-                value.boolean().map(|_| ())?;
-            }
-            _ => {}
-        }
-        self.passive.insert(name, value.text.to_owned());
+        let text = match *name {
+            "local.retention.ms" | "local.retention.bytes" => value.at_least(-2_i64, i64::MAX)?.to_string(),
+            name if name.starts_with("remote.") => value.boolean()?.to_string(),
+            _ => value.replicas()?,
+        };
+        self.passive.insert(name, text);
         Ok(())
     }
 
-    /// The value of a property as Kafka writes it; `None` for an unknown name.
+    /// The value of a property as Kafka writes it; `None` for an unknown name, and for `internal.segment.bytes` while
+    /// it is not set.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<String> {
         fn signed(value: Option<u64>) -> String {
             value.map_or("-1".to_owned(), |value| value.to_string())
         }
         Some(match name {
-            "segment.bytes" | "internal.segment.bytes" => self.segment_bytes.to_string(),
+            "segment.bytes" => self.passive.get("segment.bytes").cloned().unwrap_or(self.segment_bytes.to_string()),
+            "internal.segment.bytes" => {
+                self.passive.get("segment.bytes")?;
+                self.segment_bytes.to_string()
+            }
             "segment.ms" => self.segment_ms.to_string(),
             "segment.jitter.ms" => self.segment_jitter_ms.to_string(),
             "segment.index.bytes" => self.segment_index_bytes.to_string(),
@@ -327,7 +339,7 @@ impl LogConfig {
             "delete.retention.ms" => self.delete_retention_ms.to_string(),
             "min.compaction.lag.ms" => self.min_compaction_lag_ms.to_string(),
             "max.compaction.lag.ms" => self.max_compaction_lag_ms.to_string(),
-            "min.cleanable.dirty.ratio" => self.min_cleanable_dirty_ratio.to_string(),
+            "min.cleanable.dirty.ratio" => java_double(self.min_cleanable_dirty_ratio),
             "file.delete.delay.ms" => self.file_delete_delay_ms.to_string(),
             "preallocate" => self.preallocate.to_string(),
             "compression.type" => name_of(&COMPRESSION_TYPES, self.compression_type),
@@ -346,7 +358,8 @@ impl LogConfig {
         })
     }
 
-    /// Checks what no property alone can tell (`LogConfig.validateValues`).
+    /// Checks what no property alone can tell (`LogConfig.validateValues` and `validateTopicLogConfigValues`). Whether
+    /// the cluster has tiered storage at all, and what a topic was before, is the host's to check.
     ///
     /// # Errors
     /// [`ConfigError`] when two properties contradict each other.
@@ -358,10 +371,35 @@ impl LogConfig {
         if self.min_compaction_lag_ms > self.max_compaction_lag_ms {
             return error("min.compaction.lag.ms", "it exceeds max.compaction.lag.ms");
         }
-        if self.cleanup_policy.compact && self.passive.get("remote.storage.enable").is_some_and(|on| on == "true") {
+        let remote = self.is_on("remote.storage.enable");
+        if remote && self.cleanup_policy.compact {
             return error("remote.storage.enable", "a compacted topic cannot have it");
         }
+        for (local, total) in
+            [("local.retention.ms", self.retention_ms), ("local.retention.bytes", self.retention_bytes)]
+        {
+            match (self.local_retention(local).filter(|_| remote), total) {
+                (Some(local_value), _) if self.is_on("remote.log.copy.disable") && local_value != total => {
+                    return error(local, "it equals the whole retention where nothing more is copied");
+                }
+                (Some(None), Some(_)) => return error(local, "it is unlimited, the whole retention is not"),
+                (Some(Some(kept)), Some(total)) if kept > total => {
+                    return error(local, "it exceeds the whole retention");
+                }
+                _ => {}
+            }
+        }
         Ok(())
+    }
+
+    fn is_on(&self, passive: &str) -> bool {
+        self.passive.get(passive).is_some_and(|text| text == "true")
+    }
+
+    /// A local retention, of which `Some(None)` is unlimited; `None` follows the whole retention, Kafka's -2.
+    fn local_retention(&self, name: &str) -> Option<Option<u64>> {
+        let value: i64 = self.passive.get(name)?.parse().ok()?;
+        (value != -2).then(|| u64::try_from(value).ok())
     }
 }
 
@@ -382,6 +420,15 @@ const TIMESTAMP_TYPES: [(&str, MessageTimestampType); 2] =
 
 fn name_of<T: PartialEq>(names: &[(&str, T)], value: T) -> String {
     names.iter().find(|(_, known)| *known == value).map_or(String::new(), |(name, _)| (*name).to_owned())
+}
+
+/// A number from 0 to 1 as Java's `Double.toString` writes it: always with a fraction, an exponent below 0.001.
+fn java_double(value: f64) -> String {
+    if value == 0.0 || value >= 1e-3 {
+        return format!("{value:?}");
+    }
+    let text = format!("{value:E}");
+    if text.contains('.') { text } else { text.replace('E', ".0E") }
 }
 
 /// A value on its way in.
@@ -422,7 +469,7 @@ impl Value<'_> {
 
     fn cleanup_policy(&self) -> Result<CleanupPolicy, ConfigError> {
         let mut policy = CleanupPolicy { compact: false, delete: false };
-        for word in self.text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+        for word in self.words() {
             match word {
                 "compact" => policy.compact = true,
                 "delete" => policy.delete = true,
@@ -431,6 +478,22 @@ impl Value<'_> {
         }
         Ok(policy)
     }
+
+    /// The elements of a list; none of empty text, but an empty one beside a stray comma.
+    fn words(&self) -> impl Iterator<Item = &str> {
+        self.text.split(',').map(str::trim).filter(|_| !self.text.is_empty())
+    }
+
+    /// Kafka's list of throttled replicas: `*`, or `partition:broker` pairs.
+    fn replicas(&self) -> Result<String, ConfigError> {
+        let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let pair =
+            |word: &str| word.split_once(':').is_some_and(|(partition, broker)| digits(partition) && digits(broker));
+        if self.text != "*" && !self.words().all(|word| word.is_empty() || pair(word)) {
+            return Err(self.error("it is * or a list of partition:broker"));
+        }
+        Ok(self.words().collect::<Vec<_>>().join(","))
+    }
 }
 
 #[cfg(test)]
@@ -438,103 +501,188 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
 
-    #[test]
-    fn every_name_has_a_value_that_can_be_set() {
+    const LONG_MAX: &str = "9223372036854775807";
+    const LONG_OVER: &str = "9223372036854775808";
+    const INT_MAX: &str = "2147483647";
+    const INT_OVER: &str = "2147483648";
+
+    /// Every property with Kafka's default, the least and the most that it takes, and what lies one beyond either.
+    /// `retention.bytes` takes any negative number, so nothing lies below its least but what is no `long`.
+    const NUMBERS: [(&str, &str, [&str; 4]); 23] = [
+        ("segment.bytes", "1073741824", ["1048575", "1048576", INT_MAX, INT_OVER]),
+        ("segment.ms", "604800000", ["0", "1", LONG_MAX, LONG_OVER]),
+        ("segment.jitter.ms", "0", ["-1", "0", LONG_MAX, LONG_OVER]),
+        ("segment.index.bytes", "10485760", ["3", "4", INT_MAX, INT_OVER]),
+        ("index.interval.bytes", "4096", ["-1", "0", INT_MAX, INT_OVER]),
+        ("flush.messages", LONG_MAX, ["0", "1", LONG_MAX, LONG_OVER]),
+        ("flush.ms", LONG_MAX, ["-1", "0", LONG_MAX, LONG_OVER]),
+        ("retention.bytes", "-1", ["-9223372036854775809", "-1", LONG_MAX, LONG_OVER]),
+        ("retention.ms", "604800000", ["-2", "-1", LONG_MAX, LONG_OVER]),
+        ("max.message.bytes", "1048588", ["-1", "0", INT_MAX, INT_OVER]),
+        ("delete.retention.ms", "86400000", ["-1", "0", LONG_MAX, LONG_OVER]),
+        ("min.compaction.lag.ms", "0", ["-1", "0", LONG_MAX, LONG_OVER]),
+        ("max.compaction.lag.ms", LONG_MAX, ["0", "1", LONG_MAX, LONG_OVER]),
+        ("min.cleanable.dirty.ratio", "0.5", ["-0.001", "0.0", "1.0", "1.001"]),
+        ("file.delete.delay.ms", "60000", ["-1", "0", LONG_MAX, LONG_OVER]),
+        ("compression.gzip.level", "-1", ["-2", "-1", "9", "10"]),
+        ("compression.lz4.level", "9", ["0", "1", "17", "18"]),
+        ("compression.zstd.level", "3", ["-131073", "-131072", "22", "23"]),
+        ("message.timestamp.before.max.ms", LONG_MAX, ["-1", "0", LONG_MAX, LONG_OVER]),
+        ("message.timestamp.after.max.ms", "3600000", ["-1", "0", LONG_MAX, LONG_OVER]),
+        ("min.insync.replicas", "1", ["0", "1", INT_MAX, INT_OVER]),
+        ("local.retention.ms", "-2", ["-3", "-2", LONG_MAX, LONG_OVER]),
+        ("local.retention.bytes", "-2", ["-3", "-2", LONG_MAX, LONG_OVER]),
+    ];
+
+    /// The others, with default, values that are taken and values that are not.
+    const WORDS: [(&str, &str, &[&str], &[&str]); 10] = [
+        ("cleanup.policy", "delete", &["", "compact", "compact,delete"], &["none", "Compact", "compact,", ","]),
+        ("preallocate", "false", &["true"], &["yes", "", "1"]),
+        ("unclean.leader.election.enable", "false", &["true"], &["yes"]),
+        ("compression.type", "producer", &["uncompressed", "zstd", "lz4", "snappy", "gzip"], &["none", "GZIP", ""]),
+        ("message.timestamp.type", "CreateTime", &["LogAppendTime"], &["createtime", ""]),
+        ("remote.storage.enable", "false", &["true"], &["on"]),
+        ("remote.log.copy.disable", "false", &["true"], &["on"]),
+        ("remote.log.delete.on.disable", "false", &["true"], &["on"]),
+        ("leader.replication.throttled.replicas", "", &["*", "0:1,1:2"], &["0:", "x", "0:1,*", "0:1:2"]),
+        ("follower.replication.throttled.replicas", "", &["*", "0:1"], &[":1", "-1:1"]),
+    ];
+
+    fn refuse(name: &str, bad: &str) {
         let mut config = LogConfig::default();
-        for name in LogConfig::names() {
-            let value = config.get(name).unwrap_or_else(|| panic!("{name} has no value"));
-            config.set(name, &value).unwrap();
-            assert_eq!(config.get(name).unwrap(), value, "{name}");
-        }
-        assert_eq!(config.get("no.such.name"), None);
-        assert!(config.set("no.such.name", "1").is_err());
+        let error = config.set(name, bad).expect_err(&format!("{name} = {bad}"));
+        assert_eq!((error.name.as_str(), error.value.as_str()), (name, bad));
+        assert_eq!(error.kafka_error_code(), KafkaErrorCode::InvalidConfig);
+        assert_eq!(config, LogConfig::default(), "{name} = {bad} changed something");
+    }
+
+    fn take(name: &str, good: &str) {
+        let mut config = LogConfig::default();
+        config.set(name, good).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(config.get(name).unwrap(), good, "{name}");
+    }
+
+    #[test]
+    fn tables_of_these_tests_hold_every_name() {
+        let listed = NUMBERS.iter().map(|row| row.0).chain(WORDS.iter().map(|row| row.0));
+        let mut listed: Vec<_> = listed.chain(["internal.segment.bytes"]).collect();
+        let mut names = LogConfig::names().to_vec();
+        listed.sort_unstable();
+        names.sort_unstable();
+        assert_eq!(listed, names);
     }
 
     #[test]
     fn defaults_are_those_of_kafka() {
-        let config = LogConfig::default();
-        let expected = [
-            ("segment.bytes", "1073741824"),
-            ("segment.ms", "604800000"),
-            ("segment.index.bytes", "10485760"),
-            ("index.interval.bytes", "4096"),
-            ("flush.messages", "9223372036854775807"),
-            ("retention.bytes", "-1"),
-            ("retention.ms", "604800000"),
-            ("max.message.bytes", "1048588"),
-            ("cleanup.policy", "delete"),
-            ("delete.retention.ms", "86400000"),
-            ("min.cleanable.dirty.ratio", "0.5"),
-            ("preallocate", "false"),
-            ("file.delete.delay.ms", "60000"),
-            ("compression.type", "producer"),
-            ("compression.gzip.level", "-1"),
-            ("compression.lz4.level", "9"),
-            ("compression.zstd.level", "3"),
-            ("message.timestamp.type", "CreateTime"),
-            ("message.timestamp.after.max.ms", "3600000"),
-            ("min.insync.replicas", "1"),
-            ("local.retention.ms", "-2"),
-        ];
-        for (name, value) in expected {
-            assert_eq!(config.get(name).unwrap(), value, "{name}");
+        for (name, default) in NUMBERS.iter().map(|row| (row.0, row.1)).chain(WORDS.iter().map(|row| (row.0, row.1))) {
+            assert_eq!(LogConfig::default().get(name).unwrap(), default, "{name}");
+            take(name, default);
+        }
+        assert_eq!(LogConfig::default().get("internal.segment.bytes"), None);
+    }
+
+    #[test]
+    fn numbers_one_beyond_a_bound_are_refused() {
+        for (name, _, [below, least, most, above]) in NUMBERS {
+            take(name, least);
+            take(name, most);
+            for bad in [below, above, "", "x", "1_0", "0x10"] {
+                refuse(name, bad);
+            }
+        }
+        refuse("compression.gzip.level", "0");
+        take("compression.gzip.level", "1");
+        refuse("min.cleanable.dirty.ratio", "NaN");
+        take("internal.segment.bytes", "0");
+        take("internal.segment.bytes", INT_MAX);
+        refuse("internal.segment.bytes", "-1");
+        refuse("internal.segment.bytes", INT_OVER);
+    }
+
+    #[test]
+    fn words_outside_their_set_are_refused() {
+        for (name, _, good, bad) in WORDS {
+            good.iter().for_each(|good| take(name, good));
+            bad.iter().for_each(|bad| refuse(name, bad));
         }
     }
 
     #[test]
-    fn bounds_are_those_of_kafka() {
-        let bounds = [
-            ("segment.bytes", "1048576", "1048575"),
-            ("segment.bytes", "2147483647", "2147483648"),
-            ("internal.segment.bytes", "0", "-1"),
-            ("segment.ms", "1", "0"),
-            ("segment.jitter.ms", "0", "-1"),
-            ("segment.index.bytes", "4", "3"),
-            ("index.interval.bytes", "0", "-1"),
-            ("flush.messages", "1", "0"),
-            ("flush.ms", "0", "-1"),
-            ("flush.ms", "9223372036854775807", "9223372036854775808"),
-            ("retention.ms", "-1", "-2"),
-            ("retention.bytes", "-5", "x"),
-            ("max.message.bytes", "0", "-1"),
-            ("cleanup.policy", " compact , delete ", "compact,drop"),
-            ("cleanup.policy", "", "none"),
-            ("max.compaction.lag.ms", "1", "0"),
-            ("min.cleanable.dirty.ratio", "1", "1.1"),
-            ("min.cleanable.dirty.ratio", "0", "-0.1"),
-            ("preallocate", "TRUE", "yes"),
-            ("compression.type", "zstd", "none"),
-            ("compression.gzip.level", "9", "10"),
-            ("compression.gzip.level", "-1", "0"),
-            ("compression.lz4.level", "17", "18"),
-            ("compression.lz4.level", "1", "0"),
-            ("compression.zstd.level", "-131072", "-131073"),
-            ("compression.zstd.level", "22", "23"),
-            ("message.timestamp.type", "LogAppendTime", "logappendtime"),
-            ("min.insync.replicas", "1", "0"),
-            ("local.retention.ms", "-2", "-3"),
+    fn unknown_names_are_refused() {
+        refuse("no.such.name", "1");
+        assert_eq!(LogConfig::default().get("no.such.name"), None);
+    }
+
+    #[test]
+    fn text_is_read_as_kafka_reads_it() {
+        let read = [
+            ("preallocate", " TRUE\t", "true"),
+            ("remote.storage.enable", "True", "true"),
+            ("segment.ms", " +7 ", "7"),
+            ("retention.bytes", "-7", "-1"),
+            ("cleanup.policy", " delete ,compact", "compact,delete"),
+            ("cleanup.policy", "compact,compact", "compact"),
+            ("leader.replication.throttled.replicas", "0:1 , 1:2", "0:1,1:2"),
+            ("min.cleanable.dirty.ratio", "1", "1.0"),
+            ("min.cleanable.dirty.ratio", "0.001", "0.001"),
+            ("min.cleanable.dirty.ratio", "0.0001", "1.0E-4"),
+            ("min.cleanable.dirty.ratio", "0.00025", "2.5E-4"),
         ];
-        for (name, good, bad) in bounds {
-            let mut config = LogConfig::default();
-            config.set(name, good).unwrap_or_else(|error| panic!("{error}"));
-            let before = config.clone();
-            let error = config.set(name, bad).expect_err(&format!("{name} = {bad}"));
-            assert_eq!((error.name.as_str(), error.kafka_error_code()), (name, KafkaErrorCode::InvalidConfig));
-            assert_eq!(config, before, "{name} = {bad} changed something");
+        for (name, text, canonical) in read {
+            let config = LogConfig::from_properties([(name, text)]).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(config.get(name).unwrap(), canonical, "{name}");
         }
     }
 
     #[test]
     fn contradictions_are_refused() {
-        let lag = [("min.compaction.lag.ms", "11"), ("max.compaction.lag.ms", "10")];
-        assert!(LogConfig::from_properties(lag).is_err());
-        let tiered = [("cleanup.policy", "compact"), ("remote.storage.enable", "true")];
-        assert!(LogConfig::from_properties(tiered).is_err());
+        let remote = ("remote.storage.enable", "TRUE");
+        let copied = ("remote.log.copy.disable", "true");
+        // The property at fault, or none, and the properties.
+        type Properties<'a> = &'a [(&'a str, &'a str)];
+        let sets: [(Option<&str>, Properties<'_>); 16] = [
+            (Some("min.compaction.lag.ms"), &[("min.compaction.lag.ms", "11"), ("max.compaction.lag.ms", "10")]),
+            (None, &[("min.compaction.lag.ms", "10"), ("max.compaction.lag.ms", "10")]),
+            (Some("remote.storage.enable"), &[remote, ("cleanup.policy", "compact")]),
+            (Some("remote.storage.enable"), &[remote, ("cleanup.policy", "compact,delete")]),
+            (None, &[remote, ("cleanup.policy", "")]),
+            (None, &[("remote.storage.enable", "false"), ("cleanup.policy", "compact")]),
+            (Some("local.retention.ms"), &[remote, ("retention.ms", "10"), ("local.retention.ms", "11")]),
+            (None, &[remote, ("retention.ms", "10"), ("local.retention.ms", "10")]),
+            (None, &[("retention.ms", "10"), ("local.retention.ms", "11")]),
+            (Some("local.retention.ms"), &[remote, ("local.retention.ms", "-1")]),
+            (None, &[remote, ("retention.ms", "-1"), ("local.retention.ms", "-1")]),
+            (Some("local.retention.bytes"), &[remote, ("retention.bytes", "10"), ("local.retention.bytes", "11")]),
+            (None, &[remote, ("local.retention.bytes", "11")]),
+            (Some("local.retention.ms"), &[remote, copied, ("retention.ms", "10"), ("local.retention.ms", "9")]),
+            (None, &[remote, copied, ("retention.ms", "10"), ("local.retention.ms", "10")]),
+            (None, &[remote, copied, ("local.retention.ms", "-2")]),
+        ];
+        for (fault, properties) in sets {
+            let result = LogConfig::from_properties(properties.iter().copied());
+            assert_eq!(result.err().map(|error| error.name).as_deref(), fault, "{properties:?}");
+        }
     }
 
     #[test]
     fn internal_segment_bytes_wins_in_any_order() {
-        let both = [("internal.segment.bytes", "500"), ("segment.bytes", "2097152")];
-        assert_eq!(LogConfig::from_properties(both).unwrap().segment_bytes, 500);
+        let small = ("internal.segment.bytes", "500");
+        let large = ("segment.bytes", "2097152");
+        for properties in [[small, large], [large, small]] {
+            let config = LogConfig::from_properties(properties).unwrap();
+            assert_eq!(config.segment_bytes, 500);
+            assert_eq!(config.get("segment.bytes").as_deref(), Some("2097152"));
+            assert_eq!(config.get("internal.segment.bytes").as_deref(), Some("500"));
+        }
+    }
+
+    #[test]
+    fn properties_that_were_read_out_can_be_put_in_again() {
+        let given = [("internal.segment.bytes", "500"), ("retention.ms", "-1"), ("remote.storage.enable", "true")];
+        let config = LogConfig::from_properties(given).unwrap();
+        let out: Vec<_> = LogConfig::names().iter().filter_map(|name| Some((*name, config.get(name)?))).collect();
+        let back = LogConfig::from_properties(out.iter().map(|(name, value)| (*name, value.as_str()))).unwrap();
+        assert!(LogConfig::names().iter().all(|name| back.get(name) == config.get(name)));
+        assert_eq!(back.segment_bytes, 500);
     }
 }
