@@ -80,6 +80,23 @@ impl Kafka {
         self.tool("org.apache.kafka.tools.DumpLogSegments", &args)
     }
 
+    /// What a dump says is wrong. The tool exits 0 also then, and names every kind of finding in a line of its own.
+    #[must_use]
+    pub fn findings(dump: &str) -> Vec<&str> {
+        let marks = [
+            "Mismatches in :",
+            "Found timestamp mismatch in :",
+            "Found out of order timestamp in :",
+            "The following indexed offsets are not found in",
+            "invalid bytes at the end of",
+            "isvalid: false",
+            "isValid: false",
+        ];
+        // The tool counts from -1 in every file, so the first offset of one that begins elsewhere is no gap.
+        let gap = |line: &str| line.contains(" is followed by ") && !line.trim_start().starts_with("-1 ");
+        dump.lines().filter(|line| gap(line) || marks.iter().any(|mark| line.contains(mark))).collect()
+    }
+
     /// A new node whose log directory is `home/logs`.
     #[must_use]
     pub fn node(&self, home: &Path) -> Node<'_> {
