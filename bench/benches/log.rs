@@ -27,7 +27,7 @@ fn batch(n: i64) -> Vec<u8> {
 
 fn append(log: &mut Log, n: i64) {
     let batch = validate(batch(n), &ValidationPolicy::from_config(&log.config()), NOW_MS).unwrap();
-    log.append_as_leader(batch, AppendAsLeader { leader_epoch: 0, now_ms: NOW_MS }).unwrap();
+    log.append_as_leader(batch, AppendAsLeader::new(0, NOW_MS)).unwrap();
 }
 
 /// A directory with a log of 16 MB.
@@ -55,7 +55,7 @@ fn bench(c: &mut Criterion) {
     group.bench_function("append (page cache)", |b| {
         b.iter_batched(
             || validate(batch(0), &policy, NOW_MS).unwrap(),
-            |batch| log.append_as_leader(batch, AppendAsLeader { leader_epoch: 0, now_ms: NOW_MS }).unwrap(),
+            |batch| log.append_as_leader(batch, AppendAsLeader::new(0, NOW_MS)).unwrap(),
             BatchSize::SmallInput,
         );
     });

@@ -123,7 +123,7 @@ fn append(
         buffer.extend_from_slice(batch);
         let validated = validate(buffer, &policy, NOW_MS)?;
         written += validated.bytes().len() as u64;
-        buffer = log.append_as_leader_reusing(validated, AppendAsLeader { leader_epoch: 0, now_ms: NOW_MS })?.1;
+        buffer = log.append_as_leader_reusing(validated, AppendAsLeader::new(0, NOW_MS))?.1;
         after(log)?;
     }
     Ok(written)
@@ -408,7 +408,7 @@ fn open_engine(dir: &Path, corpus: &Corpus, _: &Plan) -> Result<Run, Failure> {
     let small = corpus.originals.first().ok_or("no batch")?;
     for _ in 0..1000 {
         let batch = validate(small.clone(), &policy, NOW_MS)?;
-        log.append_as_leader(batch, AppendAsLeader { leader_epoch: 0, now_ms: NOW_MS })?;
+        log.append_as_leader(batch, AppendAsLeader::new(0, NOW_MS))?;
         log.roll(NOW_MS)?;
     }
     directory.close()?;

@@ -28,7 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .record(now_ms, Some(b"order-2"), Some(b"one tea"))
         .build()?;
     let batch = validate(bytes, &ValidationPolicy::from_config(&log.config()), now_ms)?;
-    let info = log.append_as_leader(batch, AppendAsLeader { leader_epoch: 0, now_ms })?;
+    let info = log.append_as_leader(batch, AppendAsLeader::new(0, now_ms))?;
     println!("appended offsets {} to {}", info.first_offset, info.last_offset);
 
     // Written is readable; flushed survives power loss.

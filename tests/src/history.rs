@@ -163,7 +163,7 @@ impl History {
         batch::assign_in_place(&mut bytes, base_offset, 0)?;
         let next_offset = base_offset + i64::from(records.max(1));
         self.batches.push(Appended { base_offset, bytes, next_offset });
-        let result = log.append_as_leader(batch, AppendAsLeader { leader_epoch: 0, now_ms: NOW_MS });
+        let result = log.append_as_leader(batch, AppendAsLeader::new(0, NOW_MS));
         match result {
             Ok(info) => {
                 assert_eq!((info.first_offset, info.last_offset + 1), (base_offset, next_offset));

@@ -63,7 +63,7 @@ fn fill(directory: &mut LogDirectory, topic: &str, codec: Codec) {
         }
         let leader_epoch = i32::from(batch >= BATCHES / 2);
         let validated = validate(builder.build().unwrap(), &policy, now_ms()).unwrap();
-        log.append_as_leader(validated, AppendAsLeader { leader_epoch, now_ms: now_ms() }).unwrap();
+        log.append_as_leader(validated, AppendAsLeader::new(leader_epoch, now_ms())).unwrap();
     }
     assert!(log.reader().segments().unwrap().len() > 2, "{topic} has several segments");
     log.update_high_watermark(log.offsets().log_end);

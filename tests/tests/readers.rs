@@ -43,7 +43,7 @@ fn append(log: &mut Log, records: i64, timestamp: i64) {
         builder = builder.record(timestamp, None, Some(format!("{offset} {}", "x".repeat(40)).as_bytes()));
     }
     let batch = validate(builder.build().unwrap(), &ValidationPolicy::from_config(&config()), NOW_MS).unwrap();
-    log.append_as_leader(batch, AppendAsLeader { leader_epoch: 0, now_ms: NOW_MS }).unwrap();
+    log.append_as_leader(batch, AppendAsLeader::new(0, NOW_MS)).unwrap();
 }
 
 fn read(reader: &LogReader, offset: i64) -> Vec<u8> {

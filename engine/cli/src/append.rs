@@ -96,7 +96,7 @@ fn write(log: &mut Log, builder: &BatchBuilder) -> Result<(), Failure> {
     let policy = ValidationPolicy::from_config(&log.config());
     let batch = validate(bytes, &policy, now_ms()).map_err(Failure::new)?;
     let leader_epoch = log.reader().latest_epoch().unwrap_or(0);
-    log.append_as_leader(batch, AppendAsLeader { leader_epoch, now_ms: now_ms() }).map_err(Failure::new)?;
+    log.append_as_leader(batch, AppendAsLeader::new(leader_epoch, now_ms())).map_err(Failure::new)?;
     Ok(())
 }
 

@@ -19,10 +19,16 @@ use crate::{
 /// How a leader appends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AppendAsLeader {
-    /// The leader's epoch, stamped on the batch.
-    pub leader_epoch: LeaderEpoch,
-    /// The time, in ms.
-    pub now_ms: Timestamp,
+    leader_epoch: LeaderEpoch,
+    now_ms: Timestamp,
+}
+
+impl AppendAsLeader {
+    /// Stamps the batch with the leader's epoch; `now_ms` is the time, in ms.
+    #[must_use]
+    pub fn new(leader_epoch: LeaderEpoch, now_ms: Timestamp) -> Self {
+        Self { leader_epoch, now_ms }
+    }
 }
 
 /// What an append did.

@@ -60,7 +60,7 @@ const MAX_METADATA_BYTES: u64 = 4 << 10;
 /// let log = directory.get_or_create(&TopicPartition::new("orders", 0)?, &LogConfig::default())?;
 /// let bytes = BatchBuilder::new().record(1_700_000_000_000, Some(b"key"), Some(b"value")).build()?;
 /// let batch = validate(bytes, &ValidationPolicy::from_config(&log.config()), 1_700_000_000_000)?;
-/// let info = log.append_as_leader(batch, AppendAsLeader { leader_epoch: 0, now_ms: 1_700_000_000_000 })?;
+/// let info = log.append_as_leader(batch, AppendAsLeader::new(0, 1_700_000_000_000))?;
 /// log.flush()?;
 /// assert_eq!((info.first_offset, log.offsets().recovery_point), (0, 1));
 /// let fetched = log.reader().read(Fetch { isolation: Isolation::LogEnd, ..Fetch::from(0) })?;
