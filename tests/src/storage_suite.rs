@@ -39,6 +39,7 @@ pub const CASES: &[(&str, Case)] = &[
     ("removed_file_lives_while_open", removed_file_lives_while_open),
     ("set_len_cuts_and_extends_with_zeros", set_len_cuts_and_extends_with_zeros),
     ("allocate_keeps_the_length", allocate_keeps_the_length),
+    ("set_modified_ms_is_what_is_seen_until_the_next_write", set_modified_ms_is_what_is_seen_until_the_next_write),
     ("sync_of_a_missing_directory_is_refused", sync_of_a_missing_directory_is_refused),
     ("lock_excludes_until_dropped", lock_excludes_until_dropped),
     ("write_atomically_replaces_whole_and_cleans_up", write_atomically_replaces_whole_and_cleans_up),
@@ -317,6 +318,17 @@ fn allocate_keeps_the_length(disk: &dyn Storage) {
     disk.allocate(&file, 0).unwrap();
     assert_eq!(disk.len(&file).unwrap(), 3);
     assert_eq!(bytes_of(disk, "a").unwrap(), b"123");
+}
+
+fn set_modified_ms_is_what_is_seen_until_the_next_write(disk: &dyn Storage) {
+    let file = create_with(disk, "a", b"123");
+    for ms in [1_700_000_000_123, 0, -1] {
+        disk.set_modified_ms(&file, ms).unwrap();
+        assert_eq!(disk.modified_ms(&file).unwrap(), ms);
+        assert_eq!(disk.list(path("")).unwrap()[0].modified_ms, ms);
+    }
+    write_at(disk, &file, 3, b"4").unwrap();
+    assert_ne!(disk.modified_ms(&file).unwrap(), -1);
 }
 
 fn sync_of_a_missing_directory_is_refused(disk: &dyn Storage) {

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     format::{checkpoint::EpochEntry, index_entry::AbortedTxn},
-    segment::{FileSlice, RecordTime, Segment},
+    segment::{FileSlice, RecordTime, Segment, SegmentError},
     types::{LeaderEpoch, Offset, Timestamp, TopicPartition},
 };
 use std::sync::Arc;
@@ -174,16 +174,19 @@ impl LogReader {
         loop {
             let view = self.shared.view();
             match at(&view) {
-                Err(_) if self.is_stale(&view) => std::thread::yield_now(),
+                Err(error) if self.is_stale(&view, &error) => std::thread::yield_now(),
                 result => return result,
             }
         }
     }
 
-    fn is_stale(&self, view: &View) -> bool {
+    /// Whether a failure comes from a cut beside the read. A cut claims the file of its segment, and gives it back when a
+    /// slice turns out to be in its way: what met the claim fails although nothing shows it afterwards.
+    fn is_stale(&self, view: &View, error: &LogError) -> bool {
         let now = self.shared.read();
-        let being_cut = view.segments.iter().any(|segment| segment.is_replaced()) && !now.failed;
-        being_cut || !Arc::ptr_eq(&view.segments, &now.segments)
+        let claimed = view.segments.iter().any(|segment| segment.is_replaced());
+        let given_back = !claimed && matches!(error, LogError::Segment(SegmentError::Replaced { .. }));
+        given_back || (claimed && !now.failed) || !Arc::ptr_eq(&view.segments, &now.segments)
     }
 
     /// Answers a question by time, for a reader that sees as far as `isolation`

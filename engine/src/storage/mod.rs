@@ -271,6 +271,19 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// What the disk says.
     fn len(&self, file: &File) -> io::Result<u64>;
 
+    /// When an open file was last modified, in milliseconds since 1970.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn modified_ms(&self, file: &File) -> io::Result<i64>;
+
+    /// Makes an open file look as if it had last been modified at a time, in milliseconds since 1970. No promise of
+    /// durability goes with it: nothing but ages may be concluded from it.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn set_modified_ms(&self, file: &File, modified_ms: i64) -> io::Result<()>;
+
     /// Cuts or extends (with zeros) an open file to `len` bytes. Durable only after a sync of the file.
     ///
     /// # Errors

@@ -23,7 +23,8 @@ use nix::{
     },
     libc,
     sys::{
-        stat::{FileStat, Mode, fstat, fstatat, mkdirat},
+        stat::{FileStat, Mode, fstat, fstatat, futimens, mkdirat},
+        time::TimeSpec,
         uio::{pread, pwrite},
     },
     unistd::{UnlinkatFlags, fdatasync, fsync, ftruncate, unlinkat},
@@ -185,6 +186,15 @@ impl Storage for Posix {
         u64::try_from(stat.st_size).map_err(|_| invalid("a file of negative length"))
     }
 
+    fn modified_ms(&self, file: &File) -> io::Result<i64> {
+        Ok(modified_ms(&fstat(file.as_fd())?))
+    }
+
+    fn set_modified_ms(&self, file: &File, modified_ms: i64) -> io::Result<()> {
+        let modified = TimeSpec::new(modified_ms.div_euclid(1000), modified_ms.rem_euclid(1000) * 1_000_000);
+        Ok(futimens(file.as_fd(), &TimeSpec::UTIME_OMIT, &modified)?)
+    }
+
     fn set_len(&self, file: &File, len: u64) -> io::Result<()> {
         let len = offset(len)?;
         Ok(retry(|| ftruncate(file.as_fd(), len))?)
@@ -304,8 +314,11 @@ fn entry(name: &OsStr, stat: &FileStat) -> Entry {
         libc::S_IFDIR => (EntryKind::Directory, 0),
         _ => (EntryKind::Other, 0),
     };
-    let modified_ms = stat.st_mtime.saturating_mul(1000).saturating_add(stat.st_mtime_nsec / 1_000_000);
-    Entry { name: name.to_os_string(), kind, len, modified_ms }
+    Entry { name: name.to_os_string(), kind, len, modified_ms: modified_ms(stat) }
+}
+
+fn modified_ms(stat: &FileStat) -> i64 {
+    stat.st_mtime.saturating_mul(1000).saturating_add(stat.st_mtime_nsec / 1_000_000)
 }
 
 #[allow(clippy::cast_possible_truncation)] // both constants are 0 or 1; libc gives them the wrong width

@@ -161,6 +161,14 @@ impl Storage for Uring {
         self.posix.len(file)
     }
 
+    fn modified_ms(&self, file: &File) -> io::Result<i64> {
+        self.posix.modified_ms(file)
+    }
+
+    fn set_modified_ms(&self, file: &File, modified_ms: i64) -> io::Result<()> {
+        self.posix.set_modified_ms(file, modified_ms)
+    }
+
     fn set_len(&self, file: &File, len: u64) -> io::Result<()> {
         self.posix.set_len(file, len)
     }

@@ -13,6 +13,7 @@
 mod content;
 mod file;
 mod names;
+mod outcome;
 mod state;
 
 use std::{
@@ -25,7 +26,7 @@ use std::{
 use duramen::storage::{Access, Entry, File, Lock, Op, OpKind, Storage, StorageError};
 use nix::errno::Errno;
 
-use self::state::{Outcome, State};
+use self::{outcome::Outcome, state::State};
 use crate::random::Random;
 
 /// What happens at one planned operation.
@@ -288,6 +289,17 @@ impl Storage for SimDisk {
 
     fn len(&self, file: &File) -> io::Result<u64> {
         self.operate(|state| format!("len {}", state.label(file)), |state| state.len(file))
+    }
+
+    fn modified_ms(&self, file: &File) -> io::Result<i64> {
+        self.operate(|state| format!("modified {}", state.label(file)), |state| state.modified_ms(file))
+    }
+
+    fn set_modified_ms(&self, file: &File, modified_ms: i64) -> io::Result<()> {
+        self.operate(
+            |state| format!("set_modified {} {modified_ms}", state.label(file)),
+            |state| state.set_modified_ms(file, modified_ms),
+        )
     }
 
     fn set_len(&self, file: &File, len: u64) -> io::Result<()> {

@@ -20,6 +20,7 @@ use super::{
     content::{self, Content},
     file::{Cache, SimFile, read_fully, write_fully},
     names::{self, Names, Node, ROOT},
+    outcome::Outcome,
 };
 
 /// No test needs longer files, and a mistaken length should fail rather than fill the memory.
@@ -219,6 +220,17 @@ impl State {
     pub(super) fn len(&mut self, file: &File) -> io::Result<u64> {
         let node = self.node_of(file)?;
         Ok(self.file_mut(node)?.content.len() as u64)
+    }
+
+    pub(super) fn modified_ms(&mut self, file: &File) -> io::Result<i64> {
+        let node = self.node_of(file)?;
+        Ok(self.file_mut(node)?.modified_ms)
+    }
+
+    pub(super) fn set_modified_ms(&mut self, file: &File, modified_ms: i64) -> io::Result<()> {
+        let node = self.node_of(file)?;
+        self.file_mut(node)?.modified_ms = modified_ms;
+        Ok(())
     }
 
     pub(super) fn set_len(&mut self, file: &File, len: u64) -> io::Result<()> {
@@ -452,34 +464,6 @@ impl State {
 
     fn file_mut(&mut self, node: Node) -> io::Result<&mut SimFile> {
         self.files.get_mut(&node).ok_or_else(|| Errno::EBADF.into())
-    }
-}
-
-/// How a success reads in the trace.
-pub(super) trait Outcome {
-    fn outcome(&self) -> String {
-        "ok".into()
-    }
-}
-
-impl Outcome for () {}
-impl Outcome for File {}
-
-impl Outcome for usize {
-    fn outcome(&self) -> String {
-        self.to_string()
-    }
-}
-
-impl Outcome for u64 {
-    fn outcome(&self) -> String {
-        self.to_string()
-    }
-}
-
-impl Outcome for Vec<Entry> {
-    fn outcome(&self) -> String {
-        format!("{} entries", self.len())
     }
 }
 
