@@ -27,6 +27,14 @@ pub enum KafkaErrorCode {
     InvalidRequest = 42,
     /// A batch of a message format that is not supported.
     UnsupportedForMessageFormat = 43,
+    /// A producer's sequence does not continue.
+    OutOfOrderSequenceNumber = 45,
+    /// A producer's epoch is older than the known one.
+    InvalidProducerEpoch = 47,
+    /// A batch does not fit the state of its producer's transaction.
+    InvalidTxnState = 48,
+    /// The coordinator that wrote a marker was replaced.
+    TransactionCoordinatorFenced = 52,
     /// The file or directory failed.
     KafkaStorageError = 56,
     /// The leader epoch is older than the known one.
@@ -40,6 +48,33 @@ pub enum KafkaErrorCode {
 }
 
 impl KafkaErrorCode {
+    /// The name that Kafka's protocol gives to the error.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::UnknownServerError => "UNKNOWN_SERVER_ERROR",
+            Self::OffsetOutOfRange => "OFFSET_OUT_OF_RANGE",
+            Self::CorruptMessage => "CORRUPT_MESSAGE",
+            Self::UnknownTopicOrPartition => "UNKNOWN_TOPIC_OR_PARTITION",
+            Self::MessageTooLarge => "MESSAGE_TOO_LARGE",
+            Self::InvalidTopic => "INVALID_TOPIC_EXCEPTION",
+            Self::RecordListTooLarge => "RECORD_LIST_TOO_LARGE",
+            Self::InvalidTimestamp => "INVALID_TIMESTAMP",
+            Self::InvalidConfig => "INVALID_CONFIG",
+            Self::InvalidRequest => "INVALID_REQUEST",
+            Self::UnsupportedForMessageFormat => "UNSUPPORTED_FOR_MESSAGE_FORMAT",
+            Self::OutOfOrderSequenceNumber => "OUT_OF_ORDER_SEQUENCE_NUMBER",
+            Self::InvalidProducerEpoch => "INVALID_PRODUCER_EPOCH",
+            Self::InvalidTxnState => "INVALID_TXN_STATE",
+            Self::TransactionCoordinatorFenced => "TRANSACTION_COORDINATOR_FENCED",
+            Self::KafkaStorageError => "KAFKA_STORAGE_ERROR",
+            Self::FencedLeaderEpoch => "FENCED_LEADER_EPOCH",
+            Self::UnsupportedCompressionType => "UNSUPPORTED_COMPRESSION_TYPE",
+            Self::InvalidRecord => "INVALID_RECORD",
+            Self::InconsistentTopicId => "INCONSISTENT_TOPIC_ID",
+        }
+    }
+
     /// The number on the wire.
     #[must_use]
     pub fn code(self) -> i16 {

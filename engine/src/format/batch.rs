@@ -3,7 +3,10 @@
 //! Knows nothing of files. The checksum covers everything from the attributes on, so a leader assigns base offset and
 //! leader epoch without touching it.
 
-pub use super::in_place::{assign_in_place, stamp_in_place};
+pub use super::{
+    frame::{FRAME_SIZE, Frame, LOG_OVERHEAD, MAGIC, MIN_BATCH_LENGTH},
+    in_place::{assign_in_place, stamp_in_place},
+};
 
 use super::{
     bytes::Reader,
@@ -41,15 +44,6 @@ pub const BASE_SEQUENCE_AT: usize = 53;
 pub const RECORDS_COUNT_AT: usize = 57;
 /// Bytes of the header; the records follow.
 pub const HEADER_SIZE: usize = 61;
-/// Bytes before what the batch length counts: base offset and the length itself.
-pub const LOG_OVERHEAD: usize = 12;
-/// Bytes that tell where a batch of any magic ends and what magic it has.
-pub const FRAME_SIZE: usize = 17;
-/// The only magic that is read and written.
-pub const MAGIC: i8 = 2;
-/// The smallest batch length that any magic allows (a magic 0 message without key and value).
-pub const MIN_BATCH_LENGTH: i32 = 14;
-
 const CODEC_MASK: i16 = 0x07;
 const TIMESTAMP_TYPE_BIT: i16 = 0x08;
 const TRANSACTIONAL_BIT: i16 = 0x10;
@@ -141,48 +135,6 @@ pub struct ProducerIdentity {
     pub base_sequence: Option<i32>,
 }
 
-/// The first bytes of a batch of any magic: where it ends, and what it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Frame {
-    /// Base offset (of magic 0 and 1: the last offset).
-    pub base_offset: Offset,
-    /// All bytes of the batch, at least 26.
-    pub size: usize,
-    /// Format version of the batch.
-    pub magic: i8,
-}
-
-impl Frame {
-    /// Reads the first [`FRAME_SIZE`] bytes of a batch, as `FileLogInputStream.nextBatch` does.
-    ///
-    /// # Errors
-    /// [`FormatError::Truncated`] when there are fewer bytes; [`FormatError::Invalid`] when the length is below 14.
-    pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
-        let mut reader = Reader::new("batch", bytes);
-        let base_offset = reader.i64()?;
-        let length = reader.i32()?;
-        reader.take(MAGIC_AT.saturating_sub(LEADER_EPOCH_AT))?;
-        let magic = reader.i8()?;
-        let size = usize::try_from(length).unwrap_or_default().saturating_add(LOG_OVERHEAD);
-        if length < MIN_BATCH_LENGTH {
-            let why = "it is below 14, the smallest of any format";
-            return Err(FormatError::Invalid { what: "batch length", value: i64::from(length), why });
-        }
-        Ok(Self { base_offset, size, magic })
-    }
-
-    /// Refuses every magic but 2.
-    ///
-    /// # Errors
-    /// [`FormatError::UnsupportedVersion`] for magic 0 and 1, and for what is newer.
-    pub fn check_magic(&self) -> Result<(), FormatError> {
-        if self.magic == MAGIC {
-            return Ok(());
-        }
-        Err(FormatError::UnsupportedVersion { what: "record batch (magic)", version: i64::from(self.magic) })
-    }
-}
-
 /// The 61 bytes in front of a batch's records.
 ///
 /// ```
@@ -215,6 +167,16 @@ impl BatchHeader {
     /// [`FormatError::Truncated`] under 61 bytes, [`FormatError::UnsupportedVersion`] for another magic than 2,
     /// [`FormatError::Invalid`] when a length, a delta or the resulting last offset is impossible.
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
+        let header = Self::decode_anywhere(bytes)?;
+        if header.base_offset < 0 {
+            let (value, why) = (header.base_offset, "it is negative");
+            return Err(FormatError::Invalid { what: "base offset", value, why });
+        }
+        Ok(header)
+    }
+
+    /// As [`BatchHeader::decode`], but takes a negative base offset: what a leader sends is first compared with the log.
+    pub(crate) fn decode_anywhere(bytes: &[u8]) -> Result<Self, FormatError> {
         let frame = Frame::decode(bytes)?;
         frame.check_magic()?;
         if frame.size < HEADER_SIZE {
@@ -249,9 +211,6 @@ impl BatchHeader {
 
     fn check_offsets(&self) -> Result<(), FormatError> {
         let invalid = |what, value, why| Err(FormatError::Invalid { what, value, why });
-        if self.base_offset < 0 {
-            return invalid("base offset", self.base_offset, "it is negative");
-        }
         if self.last_offset_delta < 0 {
             return invalid("last offset delta", i64::from(self.last_offset_delta), "it is negative");
         }
@@ -410,7 +369,7 @@ impl<'a> Batch<'a> {
     /// The checksum that the bytes really have.
     #[must_use]
     pub fn computed_crc(&self) -> u32 {
-        crc32c::crc32c(self.bytes.get(ATTRIBUTES_AT..).unwrap_or_default())
+        compute_crc(self.bytes)
     }
 
     /// Compares the checksum.
@@ -418,11 +377,7 @@ impl<'a> Batch<'a> {
     /// # Errors
     /// [`FormatError::Checksum`] when the bytes were changed since it was computed.
     pub fn check_crc(&self) -> Result<(), FormatError> {
-        let computed = self.computed_crc();
-        if computed == self.header.crc {
-            return Ok(());
-        }
-        Err(FormatError::Checksum { what: "record batch", stored: self.header.crc, computed })
+        check_crc(self.bytes)
     }
 
     /// The records in order. Compressed ones are first decompressed into `scratch`, at most `limit` bytes.
@@ -451,6 +406,29 @@ impl<'a> Batch<'a> {
         };
         Records::new(&self.header, payload)
     }
+}
+
+fn compute_crc(batch: &[u8]) -> u32 {
+    crc32c::crc32c(batch.get(ATTRIBUTES_AT..).unwrap_or_default())
+}
+
+/// Compares the checksum of the one batch that `batch` is, whatever its header says.
+///
+/// # Errors
+/// [`FormatError::Truncated`] for less than a header; [`FormatError::Checksum`] when the bytes were changed since it was
+/// computed.
+pub fn check_crc(batch: &[u8]) -> Result<(), FormatError> {
+    let mut reader = Reader::new("batch header", batch);
+    reader.take(CRC_AT)?;
+    let stored = reader.u32()?;
+    if batch.len() < HEADER_SIZE {
+        return Err(truncated(HEADER_SIZE, batch.len()));
+    }
+    let computed = compute_crc(batch);
+    if computed == stored {
+        return Ok(());
+    }
+    Err(FormatError::Checksum { what: "record batch", stored, computed })
 }
 
 pub(super) fn truncated(need: usize, have: usize) -> FormatError {

@@ -199,10 +199,13 @@ impl<'a> OffsetIndexView<'a> {
         self.entry(behind.checked_sub(1)?)
     }
 
-    /// The first entry whose position is at or above `position`.
+    /// The first entry whose position is at or above `position`; behind the first of all entries if that one's is equal,
+    /// as in Kafka's binary search (`OffsetIndex.fetchUpperBoundOffset`).
     #[must_use]
     pub fn upper_bound(&self, position: u32) -> Option<OffsetIndexEntry> {
-        self.entry(partition_point(self.len, |n| self.entry(n).is_some_and(|entry| entry.position < position)))
+        let at = partition_point(self.len, |n| self.entry(n).is_some_and(|entry| entry.position < position));
+        let is_first = at == 0 && self.entry(0).is_some_and(|entry| entry.position == position);
+        self.entry(at.saturating_add(usize::from(is_first)))
     }
 }
 
@@ -326,6 +329,7 @@ mod tests {
         let view = OffsetIndexView::new(&bytes, 0);
         let found = |position| view.upper_bound(position).map(|entry| entry.offset);
         assert_eq!((found(10), found(11), found(37), found(38)), (Some(2), Some(3), Some(4), None));
+        assert_eq!((found(4), found(5)), (Some(1), Some(2)));
     }
 
     proptest! {

@@ -9,6 +9,8 @@ pub const VERSION: i16 = 1;
 pub const HEADER_SIZE: usize = 10;
 /// Bytes of an entry.
 pub const ENTRY_SIZE: usize = 46;
+/// A number further ahead is no version that Kafka will have.
+const MAX_VERSIONS_AHEAD: i16 = 50;
 /// The checksum covers everything from here on.
 const CRC_FROM: usize = 6;
 
@@ -55,11 +57,12 @@ pub fn decode(bytes: &[u8]) -> Result<Vec<ProducerSnapshotEntry>, FormatError> {
     if stored != computed {
         return Err(FormatError::Checksum { what: "producer snapshot", stored, computed });
     }
-    // Only now, and only newer ones: zeros or garbage that a crash left are damage and no other version.
-    if version > VERSION {
+    // Only now, and only newer ones: zeros or garbage that a crash left are damage and no other version. Nor is one far
+    // ahead: the checksum does not cover the version.
+    if version > VERSION && version < VERSION.saturating_add(MAX_VERSIONS_AHEAD) {
         return Err(FormatError::UnsupportedVersion { what: "producer snapshot", version: i64::from(version) });
     }
-    if version < VERSION {
+    if version != VERSION {
         let why = "there never was such a version";
         return Err(FormatError::Invalid { what: "producer snapshot's version", value: i64::from(version), why });
     }

@@ -3,13 +3,14 @@
 use super::{
     Log, LogError,
     epochs::EpochCache,
-    roll::{self, ActiveSegment, Incoming},
+    producers::{Claims, VerificationGuard},
+    roll::{self, ActiveSegment},
     state::LogOffsetMetadata,
     validate::ValidatedBatch,
 };
 use crate::{
     format::{
-        batch::{BatchHeader, Batches},
+        batch::{self, BatchHeader, Batches, Frame},
         control::EndTxnMarker,
         index_entry::AbortedTxn,
     },
@@ -17,35 +18,73 @@ use crate::{
 };
 
 /// How a leader appends.
+///
+/// ```
+/// use duramen::AppendAsLeader;
+/// let append = AppendAsLeader::new(7, 1_700_000_000_000).with_transaction_version(2);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AppendAsLeader {
     leader_epoch: LeaderEpoch,
     now_ms: Timestamp,
+    guard: Option<VerificationGuard>,
+    transaction_version: i16,
 }
 
 impl AppendAsLeader {
     /// Stamps the batch with the leader's epoch; `now_ms` is the time, in ms.
     #[must_use]
     pub fn new(leader_epoch: LeaderEpoch, now_ms: Timestamp) -> Self {
-        Self { leader_epoch, now_ms }
+        Self { leader_epoch, now_ms, guard: None, transaction_version: 0 }
+    }
+
+    /// Proves that the transaction which the batch opens was verified with its coordinator.
+    #[must_use]
+    pub fn with_guard(mut self, guard: Option<VerificationGuard>) -> Self {
+        self.guard = guard;
+        self
+    }
+
+    /// The version of the transaction protocol by which an end marker is written, 0 or greater (default 0). From 2 on
+    /// the coordinator bumps the producer's epoch with every marker.
+    #[must_use]
+    pub fn with_transaction_version(mut self, transaction_version: i16) -> Self {
+        self.transaction_version = transaction_version;
+        self
     }
 }
 
 /// What an append did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AppendInfo {
-    /// First offset, inclusive.
+    /// First offset, inclusive; of a duplicate, that of the batch that it repeats.
     pub first_offset: Offset,
     /// Last offset, inclusive.
     pub last_offset: Offset,
     /// Greatest timestamp of a record, in ms.
     pub max_timestamp: Option<Timestamp>,
+    /// The time that the batch was stamped with, in ms, if the topic's `message.timestamp.type` is `LogAppendTime`; of a
+    /// duplicate, the greatest timestamp of the batch that it repeats, as in Kafka.
+    pub log_append_time: Option<Timestamp>,
     /// The log start offset at that moment.
     pub log_start_offset: Offset,
-    /// Bytes written.
+    /// Bytes written; 0 for a duplicate.
     pub bytes: u64,
     /// Whether a new segment was begun for it.
     pub rolled: bool,
+    /// Whether it repeats one of its producer's last five batches: nothing was written.
+    pub is_duplicate: bool,
+}
+
+/// Batches about to be appended, their offsets assigned.
+struct Incoming<'a> {
+    bytes: &'a [u8],
+    headers: &'a [BatchHeader],
+    /// The end markers among them, by index.
+    markers: &'a [(usize, EndTxnMarker)],
+    log_append_time: Option<Timestamp>,
+    /// What is asked of the producer; a follower asks nothing.
+    claims: Option<Claims>,
 }
 
 impl Log {
@@ -81,7 +120,21 @@ impl Log {
         self.check_writable()?;
         let log_end = self.shared.read().log_end.offset;
         batch.assign(log_end, append.leader_epoch)?;
-        self.append(batch.bytes(), std::slice::from_ref(batch.header()), &[], append.now_ms)
+        let claims = Claims {
+            origin: batch.origin(),
+            guard: append.guard,
+            transaction_version: append.transaction_version,
+            verification_enabled: self.verification_enabled,
+        };
+        let marker = batch.marker().map(|marker| (0, marker));
+        let incoming = Incoming {
+            bytes: batch.bytes(),
+            headers: std::slice::from_ref(batch.header()),
+            markers: marker.as_slice(),
+            log_append_time: batch.log_append_time(),
+            claims: Some(claims),
+        };
+        self.append(&incoming, append.now_ms)
     }
 
     /// Appends batches that a leader sent, with their offsets and epochs: one set, byte for byte. Gaps between offsets
@@ -100,90 +153,97 @@ impl Log {
         now_ms: Timestamp,
     ) -> Result<Option<AppendInfo>, LogError> {
         self.check_writable()?;
-        let mut headers: Vec<BatchHeader> = Vec::new();
-        let mut markers = Vec::new();
-        let mut len = 0;
-        for batch in Batches::new(bytes) {
-            let batch = batch?;
-            let header = batch.header();
-            if header.leader_epoch().is_some_and(|epoch| epoch > leader_epoch) {
-                break;
-            }
-            batch.check_crc()?;
-            if let Some(previous) = headers.last().map(BatchHeader::last_offset)
-                && header.last_offset() <= previous
-            {
-                return Err(LogError::OffsetsOutOfOrder { last_offset: header.last_offset(), previous });
-            }
-            if header.attributes().is_control() {
-                let mut scratch = Vec::new();
-                let record = batch.records(&mut scratch, 0)?.next().transpose()?;
-                let marker = record.map(|record| EndTxnMarker::decode(&record)).transpose()?.flatten();
-                markers.extend(marker.map(|marker| (headers.len(), marker)));
-            }
-            len += batch.bytes().len();
-            headers.push(header.clone());
-        }
+        let headers = analyze(bytes, leader_epoch)?;
         let (Some(first), Some(last)) = (headers.first(), headers.last()) else {
             return Ok(None);
         };
         let log_end = self.shared.read().log_end.offset;
-        if first.base_offset() < log_end {
+        // A negative base is no offset to compare: what Kafka compares then is the end of the batch.
+        let reaches = if first.base_offset() < 0 { first.last_offset() } else { first.base_offset() };
+        if reaches < log_end {
             let (first_offset, last_offset) = (first.base_offset(), last.last_offset());
             return Err(LogError::UnexpectedAppendOffset { first_offset, last_offset, log_end });
         }
-        self.append(bytes.get(..len).unwrap_or_default(), &headers, &markers, now_ms).map(Some)
+        if first.base_offset() < 0 {
+            let (value, why) = (first.base_offset(), "it is negative");
+            return Err(LogError::InvalidArgument { what: "base offset", value, why });
+        }
+        let bytes = bytes.get(..headers.iter().map(BatchHeader::size).sum()).unwrap_or_default();
+        let markers = markers(bytes)?;
+        let incoming = Incoming { bytes, headers: &headers, markers: &markers, log_append_time: None, claims: None };
+        self.append(&incoming, now_ms).map(Some)
     }
 
-    /// Writes batches whose offsets are assigned. `markers` are the end markers among them, by index.
-    fn append(
-        &mut self,
-        bytes: &[u8],
-        headers: &[BatchHeader],
-        markers: &[(usize, EndTxnMarker)],
-        now_ms: Timestamp,
-    ) -> Result<AppendInfo, LogError> {
-        let (Some(first), Some(last)) = (headers.first(), headers.last()) else {
-            let why = "there is nothing to append";
-            return Err(LogError::InvalidArgument { what: "batches", value: 0, why });
+    /// Writes batches whose offsets are assigned. Epochs and a new segment come before the producer is asked, so that a
+    /// batch that is refused can leave an epoch or an empty segment behind, as in Kafka: they say nothing wrong.
+    fn append(&mut self, incoming: &Incoming<'_>, now_ms: Timestamp) -> Result<AppendInfo, LogError> {
+        let (Some(first), Some(last)) = (incoming.headers.first(), incoming.headers.last()) else {
+            return Err(LogError::NothingToAppend);
         };
         let config = self.config();
-        let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        let recovery_point = self.shared.read().recovery_point;
+        self.assign_epochs(incoming.headers)?;
+        let size = u64::try_from(incoming.bytes.len()).unwrap_or(u64::MAX);
         if size > u64::from(config.segment_bytes) {
             return Err(LogError::RecordListTooLarge { size, limit: u64::from(config.segment_bytes) });
         }
-        let max_timestamp = headers.iter().filter_map(BatchHeader::max_timestamp).max();
-        let incoming = Incoming { size, max_timestamp, last_offset: last.last_offset() };
-        let rolled = self.must_roll(&incoming, now_ms)?;
-        self.assign_epochs(headers)?;
+        let max_timestamp = incoming.headers.iter().filter_map(BatchHeader::max_timestamp).max();
+        let rolled =
+            self.must_roll(&roll::Incoming { size, max_timestamp, last_offset: last.last_offset() }, now_ms)?;
         if rolled {
             let log_end = self.shared.read().log_end.offset;
             self.roll_at(first.base_offset().max(log_end), now_ms)?;
         }
+        let info = AppendInfo {
+            first_offset: first.base_offset(),
+            last_offset: last.last_offset(),
+            max_timestamp,
+            log_append_time: incoming.log_append_time,
+            log_start_offset: self.shared.read().log_start,
+            bytes: size,
+            rolled,
+            is_duplicate: false,
+        };
+        if let Some(claims) = &incoming.claims
+            && let Some(known) =
+                self.producers.check(first, incoming.markers.first().map(|(_, marker)| *marker), claims)?
+        {
+            return Ok(AppendInfo {
+                first_offset: known.first_offset,
+                last_offset: known.last_offset,
+                log_append_time: Some(known.timestamp),
+                bytes: 0,
+                is_duplicate: true,
+                ..info
+            });
+        }
+        self.write(incoming, last.next_offset())?;
+        let unflushed = u64::try_from(last.next_offset().saturating_sub(recovery_point)).unwrap_or(0);
+        if unflushed >= config.flush_messages {
+            self.flush()?;
+        }
+        Ok(info)
+    }
+
+    /// Writes the batches, takes note of them and lets readers see them.
+    fn write(&mut self, incoming: &Incoming<'_>, next_offset: Offset) -> Result<(), LogError> {
         let active = self.active()?;
         let was_empty = active.size() == 0;
-        active.append(bytes, headers).map_err(|failure| self.append_failed(failure))?;
+        active.append(incoming.bytes, incoming.headers).map_err(|failure| self.append_failed(failure))?;
         if was_empty {
-            self.segment_first_timestamp = first.max_timestamp();
+            self.segment_first_timestamp = incoming.headers.first().and_then(BatchHeader::max_timestamp);
         }
-        let aborted = self.note_producers(headers, markers);
-        let log_start_offset = self.publish(last.next_offset(), active.base_offset(), active.size());
+        let aborted = self.note_producers(incoming);
+        self.producers.set_end_offset(next_offset);
+        self.publish(next_offset, active.base_offset(), active.size());
         // The index of aborted transactions is made from the log again if this fails.
         for txn in aborted {
             active.append_txn(txn).map_err(|error| self.poison(error))?;
         }
-        self.flush_if_many(config.flush_messages)?;
-        Ok(AppendInfo {
-            first_offset: first.base_offset(),
-            last_offset: last.last_offset(),
-            max_timestamp,
-            log_start_offset,
-            bytes: size,
-            rolled,
-        })
+        Ok(())
     }
 
-    fn must_roll(&self, incoming: &Incoming, now_ms: Timestamp) -> Result<bool, LogError> {
+    fn must_roll(&self, incoming: &roll::Incoming, now_ms: Timestamp) -> Result<bool, LogError> {
         let config = self.config();
         let active = self.active()?;
         let facts = ActiveSegment {
@@ -213,30 +273,59 @@ impl Log {
         if epochs == *known { Ok(()) } else { self.publish_epochs(epochs) }
     }
 
-    fn note_producers(&mut self, headers: &[BatchHeader], markers: &[(usize, EndTxnMarker)]) -> Vec<AbortedTxn> {
-        let mut aborted = Vec::new();
-        let mut markers = markers.iter().peekable();
-        for (index, header) in headers.iter().enumerate() {
-            match markers.next_if(|(at, _)| *at == index) {
-                Some((_, marker)) => aborted.extend(self.producers.end_txn(header, *marker)),
-                None if header.attributes().is_control() => {}
-                None => self.producers.append(header),
-            }
+    /// Takes note of all batches of a set, then ends their transactions: what else began in the set counts for the last
+    /// stable offset that the index of aborted transactions keeps.
+    fn note_producers(&mut self, incoming: &Incoming<'_>) -> Vec<AbortedTxn> {
+        let mut completed = Vec::new();
+        let mut markers = incoming.markers.iter().peekable();
+        for (index, header) in incoming.headers.iter().enumerate() {
+            let marker = markers.next_if(|(at, _)| *at == index).map(|(_, marker)| *marker);
+            completed.extend(self.producers.note(header, marker));
         }
-        aborted
+        completed.into_iter().filter_map(|txn| self.producers.complete(txn)).collect()
     }
 
-    /// Lets readers see the new end; the log start offset.
-    fn publish(&mut self, log_end: Offset, segment_base_offset: Offset, position: u64) -> Offset {
+    /// Lets readers see the new end.
+    fn publish(&mut self, log_end: Offset, segment_base_offset: Offset, position: u64) {
         let mut view = self.shared.write();
         view.log_end = LogOffsetMetadata { offset: log_end, segment_base_offset, position };
         view.first_unstable = self.producers.first_unstable_offset();
-        view.log_start
     }
+}
 
-    fn flush_if_many(&mut self, flush_messages: u64) -> Result<(), LogError> {
-        let offsets = self.offsets();
-        let unflushed = u64::try_from(offsets.log_end.saturating_sub(offsets.recovery_point)).unwrap_or(0);
-        if unflushed >= flush_messages { self.flush() } else { Ok(()) }
+/// The batches that a follower takes: whole and undamaged ones whose last offsets ascend, up to the first of an epoch that
+/// the follower does not know yet (`UnifiedLog.analyzeAndValidateRecords`).
+fn analyze(bytes: &[u8], leader_epoch: LeaderEpoch) -> Result<Vec<BatchHeader>, LogError> {
+    let mut headers: Vec<BatchHeader> = Vec::new();
+    let mut rest = bytes;
+    while let Some(batch) = Frame::first_batch(rest)? {
+        Frame::decode(batch)?.check_magic()?;
+        let header = BatchHeader::decode_anywhere(batch)?;
+        if header.leader_epoch().is_some_and(|epoch| epoch > leader_epoch) {
+            break;
+        }
+        batch::check_crc(batch)?;
+        let previous = headers.last().map_or(-1, BatchHeader::last_offset);
+        if header.last_offset() <= previous {
+            return Err(LogError::OffsetsOutOfOrder { last_offset: header.last_offset(), previous });
+        }
+        headers.push(header);
+        rest = rest.get(batch.len()..).unwrap_or_default();
     }
+    Ok(headers)
+}
+
+/// The end markers in batches, by the index of their batch.
+fn markers(bytes: &[u8]) -> Result<Vec<(usize, EndTxnMarker)>, LogError> {
+    let mut markers = Vec::new();
+    for (index, batch) in Batches::new(bytes).enumerate() {
+        let batch = batch?;
+        if batch.header().attributes().is_control() && batch.header().producer().is_some() {
+            let mut scratch = Vec::new();
+            let record = batch.records(&mut scratch, 0)?.next().transpose()?;
+            let marker = record.map(|record| EndTxnMarker::decode(&record)).transpose()?.flatten();
+            markers.extend(marker.map(|marker| (index, marker)));
+        }
+    }
+    Ok(markers)
 }

@@ -84,6 +84,17 @@ impl Checkpoints {
         write(&*self.storage, names::LOG_START_CHECKPOINT, &maps.log_starts)
     }
 
+    /// Raises the log start of one partition to `offset`; durable when it returns. What lies below may then lose files in
+    /// any order.
+    pub(crate) fn raise_log_start(&self, partition: &TopicPartition, offset: Offset) -> Result<(), LogError> {
+        let mut maps = self.maps();
+        if maps.log_starts.get(partition).is_none_or(|known| *known < offset) {
+            maps.log_starts.insert(partition.clone(), offset);
+            write(&*self.storage, names::LOG_START_CHECKPOINT, &maps.log_starts)?;
+        }
+        Ok(())
+    }
+
     /// Lowers the entries of one partition to at most `offset`; durable when it returns. Costs nothing when they are
     /// low enough.
     pub(crate) fn lower(&self, partition: &TopicPartition, offset: Offset) -> Result<(), LogError> {

@@ -3,7 +3,7 @@
 //! Pure: the log writes the checkpoint file. Keeps: epochs and start offsets both strictly ascend.
 
 use crate::{
-    format::checkpoint::EpochEntry,
+    format::{batch::BatchHeader, checkpoint::EpochEntry},
     types::{LeaderEpoch, Offset},
 };
 
@@ -39,6 +39,16 @@ impl EpochCache {
         self.entries.retain(|entry| entry.epoch < epoch && entry.start_offset < start_offset);
         self.entries.push(EpochEntry { epoch, start_offset });
         true
+    }
+
+    /// Takes note of a batch that recovery found: its epoch counts only if it is newer than the latest known
+    /// (`LogSegment.recover`).
+    pub(crate) fn observe(&mut self, header: &BatchHeader) {
+        if let Some(epoch) = header.leader_epoch()
+            && self.latest().is_none_or(|latest| epoch > latest)
+        {
+            self.assign(epoch, header.base_offset());
+        }
     }
 
     /// These epochs, and of others those that are newer than the latest.

@@ -5,7 +5,7 @@ use crate::{
     format::{FormatError, uuid::Uuid},
     segment::{Damage, SegmentError},
     storage::StorageError,
-    types::Offset,
+    types::{Offset, ProducerEpoch, ProducerId},
 };
 
 /// An operation on a partition's log failed. Unless the variant says otherwise nothing was written and nothing lost.
@@ -43,6 +43,50 @@ pub enum LogError {
         log_start: Offset,
         /// Next offset to be assigned.
         log_end: Offset,
+    },
+    /// There is no whole batch to append. Kafka's brokers answer such a request as done.
+    #[error("there is no batch to append")]
+    NothingToAppend,
+    /// A producer's batch does not continue its sequence: one before it is missing, or it is older than the five batches
+    /// that are remembered.
+    #[error("producer {producer_id} epoch {producer_epoch}: sequence {sequence} came where {expected} was expected")]
+    OutOfOrderSequence {
+        /// The producer.
+        producer_id: ProducerId,
+        /// Its epoch, as the batch says.
+        producer_epoch: ProducerEpoch,
+        /// The batch's first sequence.
+        sequence: i32,
+        /// The sequence that it should have begun with, or, while a transaction is being verified, at most.
+        expected: i32,
+    },
+    /// A producer's epoch is older than the known one: another instance of it has taken over.
+    #[error("producer {producer_id}: epoch {producer_epoch} was fenced by epoch {known}")]
+    InvalidProducerEpoch {
+        /// The producer.
+        producer_id: ProducerId,
+        /// The epoch offered.
+        producer_epoch: ProducerEpoch,
+        /// The epoch known.
+        known: ProducerEpoch,
+    },
+    /// A producer's batch does not fit the state of its transaction.
+    #[error("producer {producer_id}: {why}")]
+    InvalidTxnState {
+        /// The producer.
+        producer_id: ProducerId,
+        /// The rule.
+        why: &'static str,
+    },
+    /// An end marker comes from a coordinator that another one has replaced.
+    #[error("producer {producer_id}: coordinator epoch {coordinator_epoch} was fenced by {known}")]
+    TransactionCoordinatorFenced {
+        /// The producer.
+        producer_id: ProducerId,
+        /// The coordinator's epoch.
+        coordinator_epoch: i32,
+        /// The epoch known.
+        known: i32,
     },
     /// A batch is larger than `max.message.bytes`.
     #[error("a batch of {size} bytes exceeds max.message.bytes of {limit}")]
@@ -145,6 +189,11 @@ impl LogError {
             Self::MessageTooLarge { .. } => KafkaErrorCode::MessageTooLarge,
             Self::RecordListTooLarge { .. } => KafkaErrorCode::RecordListTooLarge,
             Self::InvalidRecord { code, .. } => *code,
+            Self::NothingToAppend => KafkaErrorCode::InvalidRecord,
+            Self::OutOfOrderSequence { .. } => KafkaErrorCode::OutOfOrderSequenceNumber,
+            Self::InvalidProducerEpoch { .. } => KafkaErrorCode::InvalidProducerEpoch,
+            Self::InvalidTxnState { .. } => KafkaErrorCode::InvalidTxnState,
+            Self::TransactionCoordinatorFenced { .. } => KafkaErrorCode::TransactionCoordinatorFenced,
             Self::UnexpectedAppendOffset { .. } | Self::OffsetsOutOfOrder { .. } => KafkaErrorCode::UnknownServerError,
             Self::InconsistentTopicId { .. } => KafkaErrorCode::InconsistentTopicId,
             Self::InvalidArgument { .. } => KafkaErrorCode::InvalidRequest,

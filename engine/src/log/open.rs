@@ -10,6 +10,7 @@ use super::{
     epochs::EpochCache,
     loading::{self, Listing},
     producers::ProducerState,
+    rebuild::Rebuild,
     recovery::{self, Cut, Decision, Found, OnCorruption, RecoveryProgress, RecoveryReport, Replay, Scan},
     snapshots::Snapshots,
     state::{LogOffsetMetadata, Segments, Shared, View},
@@ -43,6 +44,11 @@ pub struct OpenOptions {
     pub now_ms: Timestamp,
     /// Producers without an open transaction that wrote nothing for so long are forgotten.
     pub producer_id_expiration_ms: i64,
+    /// Whether the producers of a log that has lost all its snapshots are replayed from its batches, also behind a clean
+    /// close. Kafka forgets them then, which is faster by a pass over the whole log.
+    pub replay_lost_producers: bool,
+    /// Whether a transaction may begin only with a guard (`transaction.partition.verification.enable`).
+    pub verify_transactions: bool,
     /// Draws each segment's part of `segment.jitter.ms`.
     pub jitter_seed: u64,
     /// What to do about damage below the recovery point.
@@ -61,6 +67,8 @@ impl OpenOptions {
             high_watermark: 0,
             now_ms,
             producer_id_expiration_ms: 86_400_000,
+            replay_lost_producers: true,
+            verify_transactions: false,
             jitter_seed: 0,
             on_corruption: OnCorruption::default(),
             distrust_cache: false,
@@ -180,11 +188,14 @@ impl Opening<'_> {
         self.check_old_formats(&segments)?;
         let mut snapshots = Snapshots::new(self.storage, &self.dir, listing.snapshots.iter().copied());
         let mut epochs = self.read_epochs(listing, &segments)?;
-        let mut replay = Replay::default();
+        let log_start = self.log_start(&segments);
+        let mut replay = Replay { log_start, ..Replay::default() };
         if self.report.epochs_rebuilt {
-            let log_start = segments.first().map_or(0, |first| first.base_offset());
-            recovery::replay_headers(&**self.storage, segments.iter(), log_start, Offset::MAX, &mut replay)?;
-            replay.producers = ProducerState::default();
+            for segment in segments.iter() {
+                recovery::walk(&**self.storage, segment, 0..Offset::MAX, &mut |header, _| {
+                    replay.epochs.observe(header)
+                })?;
+            }
         }
         self.repair(listing, &mut segments, &mut snapshots, &mut replay, recovery_point)?;
         let log_end = if self.options.clean {
@@ -251,11 +262,11 @@ impl Opening<'_> {
             if found.has_offset_index && (!found.has_txn_index || segment.read_txns()?.is_some()) {
                 continue;
             }
-            replay.producers = self.producers_at(segments, snapshots, segment.base_offset())?;
-            let scan = recovery::scan(&**self.storage, segment, replay, &mut |_| {})?;
+            let before = segments.below(segment.base_offset());
+            let scan = self.scan_segment(&before, segment, snapshots, replay, &mut |_| {})?;
             self.report.segments_scanned += 1;
             self.report.bytes_scanned += scan.valid_bytes;
-            let scans = vec![(Arc::clone(segment), scan, replay.producers.clone())];
+            let scans = vec![(Arc::clone(segment), scan)];
             self.carry_out(segments, snapshots, scans, recovery_point.max(segment.base_offset()))?;
         }
         Ok(())
@@ -277,7 +288,7 @@ impl Opening<'_> {
             Decision::Keep => {}
             Decision::Cut { position } => self.cut(&active, position, &damage)?,
             Decision::Refuse => {
-                let scan = recovery::scan(&**self.storage, &active, &mut Replay::default(), &mut |_| {})?;
+                let scan = recovery::scan(&**self.storage, &active, &mut Replay::default(), u64::MAX, &mut |_| {})?;
                 return Err(self.refuse(&active, &scan, recovery_point)?);
             }
         }
@@ -297,17 +308,16 @@ impl Opening<'_> {
         let Some(from) = segments.floor(recovery_point).map(|floor| floor.base_offset()).or(first_base) else {
             return Ok(self.log_start(segments));
         };
-        replay.producers = self.producers_at(segments, snapshots, from)?;
         let bytes_total = segments.from(from).map(|segment| segment.size()).sum();
         let mut bytes_done = 0;
         let mut scans = Vec::new();
         for segment in segments.from(from) {
-            let scan = recovery::scan(&**self.storage, segment, replay, &mut |bytes| {
+            let scan = self.scan_segment(segments, segment, snapshots, replay, &mut |bytes| {
                 bytes_done += bytes;
                 progress(RecoveryProgress { segment: segment.base_offset(), bytes_done, bytes_total });
             })?;
             let damaged = scan.damage.is_some();
-            scans.push((Arc::clone(segment), scan, replay.producers.clone()));
+            scans.push((Arc::clone(segment), scan));
             if damaged {
                 break;
             }
@@ -317,15 +327,51 @@ impl Opening<'_> {
         self.carry_out(segments, snapshots, scans, recovery_point)
     }
 
+    /// Reads a segment's batches, its producers having been rebuilt from what lies before it (`LogLoader.recoverSegment`).
+    fn scan_segment(
+        &self,
+        segments: &Segments,
+        segment: &Segment,
+        snapshots: &mut Snapshots,
+        replay: &mut Replay,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Scan, LogError> {
+        let log_start = self.checkpoints.log_start(self.partition).unwrap_or(0);
+        let epochs = replay.epochs.clone();
+        let mut scan_to = |limit, snapshots: &mut Snapshots, replay: &mut Replay| {
+            replay.producers = ProducerState::default();
+            snapshots.restart();
+            self.rebuild(segments, log_start).run(&mut replay.producers, snapshots, segment.base_offset())?;
+            Ok::<_, LogError>(recovery::scan(&**self.storage, segment, replay, limit, progress)?)
+        };
+        let mut scan = scan_to(u64::MAX, snapshots, replay)?;
+        if let Some(suspect) = scan.suspect {
+            replay.epochs = epochs;
+            scan = Scan { damage: scan.damage, ..scan_to(suspect, snapshots, replay)? };
+        }
+        snapshots.take(&replay.producers);
+        Ok(scan)
+    }
+
+    fn rebuild<'s>(&'s self, segments: &'s Segments, log_start: Offset) -> Rebuild<'s> {
+        Rebuild {
+            storage: &**self.storage,
+            segments,
+            log_start,
+            now_ms: self.options.now_ms,
+            expiration_ms: self.options.producer_id_expiration_ms,
+        }
+    }
+
     /// Executes the decision on the last scanned segment and writes what the scans made.
     fn carry_out(
         &mut self,
         segments: &mut Segments,
         snapshots: &mut Snapshots,
-        scans: Vec<(Arc<Segment>, Scan, ProducerState)>,
+        scans: Vec<(Arc<Segment>, Scan)>,
         recovery_point: Offset,
     ) -> Result<Offset, LogError> {
-        let Some((last, last_scan, _)) = scans.last() else {
+        let Some((last, last_scan)) = scans.last() else {
             return Ok(self.log_start(segments));
         };
         let log_end = last_scan.next_offset;
@@ -346,7 +392,7 @@ impl Opening<'_> {
             _ => {}
         }
         let active = last.base_offset();
-        for (segment, scan, producers) in scans {
+        for (segment, scan) in scans {
             self.report.indexes_rebuilt.push(segment.base_offset());
             segment.set_size(scan.valid_bytes);
             let mut live = scan.live;
@@ -357,35 +403,8 @@ impl Opening<'_> {
                 segment.write_and_sync()?;
                 segment.release_index();
             }
-            snapshots.retake(scan.next_offset, &producers)?;
         }
         Ok(log_end)
-    }
-
-    /// The producers as of the beginning of a segment: the newest snapshot before it, and what followed.
-    fn producers_at(
-        &self,
-        segments: &Segments,
-        snapshots: &mut Snapshots,
-        base_offset: Offset,
-    ) -> Result<ProducerState, LogError> {
-        snapshots.retain(|offset| offset <= base_offset)?;
-        let newest = snapshots.newest(base_offset)?;
-        let from = newest.as_ref().map_or(0, |(offset, _)| *offset);
-        let mut replay = Replay {
-            epochs: EpochCache::default(),
-            producers: newest.map_or(ProducerState::default(), |(_, entries)| self.restore(&entries)),
-        };
-        let first = segments.floor(from).or(segments.first()).map_or(0, |segment| segment.base_offset());
-        recovery::replay_headers(&**self.storage, segments.from(first), from, base_offset, &mut replay)?;
-        if segments.first().is_some_and(|first| first.base_offset() < base_offset) {
-            snapshots.take(base_offset, &replay.producers)?;
-        }
-        Ok(replay.producers)
-    }
-
-    fn restore(&self, entries: &[crate::format::snapshot::ProducerSnapshotEntry]) -> ProducerState {
-        ProducerState::restore(entries, self.options.now_ms, self.options.producer_id_expiration_ms)
     }
 
     fn refuse(&self, segment: &Segment, scan: &Scan, recovery_point: Offset) -> Result<LogError, LogError> {
@@ -405,9 +424,10 @@ impl Opening<'_> {
         for segment in above.into_iter().take_while(|segment| segment.base_offset() > base_offset) {
             remove_segment(&**self.storage, &self.dir, &segment)?;
             segments.remove(segment.base_offset());
+            snapshots.remove(segment.base_offset());
             self.report.segments_dropped.push(segment.base_offset());
         }
-        snapshots.retain(|offset| offset <= base_offset)
+        Ok(())
     }
 
     /// Cuts a segment's log file.
@@ -452,10 +472,11 @@ impl Opening<'_> {
     ) -> Result<Log, LogError> {
         let mut log_start = self.log_start(&segments);
         let had_segments = segments.active().is_some();
+        replay.producers = ProducerState::default();
         if had_segments && log_end < log_start {
             self.drop_above(&mut segments, &mut snapshots, Offset::MIN)?;
-            replay = Replay::default();
-            snapshots.retain(|_| false)?;
+            replay = Replay { producers: ProducerState::starting_at(log_start), ..Replay::default() };
+            snapshots.retain(|_| false);
             log_end = log_start;
         }
         if segments.active().is_none() {
@@ -468,7 +489,15 @@ impl Opening<'_> {
         log_start = log_start.max(segments.first().map_or(0, |first| first.base_offset()));
         replay.epochs.truncate_from_end(log_end);
         replay.epochs.truncate_from_start(self.checkpoints.log_start(self.partition).unwrap_or(0));
-        self.load_producers(&segments, &mut snapshots, &mut replay, log_start, log_end)?;
+        snapshots.restart();
+        snapshots.remove_strays(&segments.bases());
+        let rebuild = self.rebuild(&segments, log_start);
+        if self.options.clean && !self.options.replay_lost_producers && snapshots.range().is_none() {
+            rebuild.forget(&mut replay.producers, &mut snapshots, log_end);
+        } else {
+            rebuild.run(&mut replay.producers, &mut snapshots, log_end)?;
+        }
+        snapshots.commit()?;
         let active = segments.active().map(Arc::clone).ok_or_else(no_segment)?;
         let recovery_point =
             if self.options.clean && had_segments { log_end } else { recovery_point.min(log_end) }.max(log_start);
@@ -499,38 +528,9 @@ impl Opening<'_> {
             self.options,
         )?;
         if write_epochs {
-            log.write_epochs()?;
+            log.write_epochs(self.epochs_on_disk.is_none())?;
         }
         Ok(log)
-    }
-
-    /// The producers as of the log end, from the newest snapshot and what followed (`UnifiedLog.rebuildProducerState`).
-    fn load_producers(
-        &self,
-        segments: &Segments,
-        snapshots: &mut Snapshots,
-        replay: &mut Replay,
-        log_start: Offset,
-        log_end: Offset,
-    ) -> Result<(), LogError> {
-        snapshots.set_floor(log_start);
-        snapshots.remove_strays(&segments.bases())?;
-        snapshots.retain(|offset| offset <= log_end && offset > log_start)?;
-        let newest = snapshots.newest(log_end)?;
-        let from = newest.as_ref().map_or(log_start, |(offset, _)| *offset);
-        replay.producers = newest.map_or(ProducerState::default(), |(_, entries)| self.restore(&entries));
-        let first = segments.floor(from).or(segments.first()).map_or(0, |segment| segment.base_offset());
-        let bases = segments.bases();
-        for (index, segment) in bases.iter().enumerate().filter(|(_, base)| **base >= first) {
-            let near_the_end = index + 2 >= bases.len();
-            if near_the_end && *segment > from {
-                snapshots.take(*segment, &replay.producers)?;
-            }
-            let end = bases.get(index + 1).copied().unwrap_or(log_end);
-            let one = segments.floor(*segment).into_iter();
-            recovery::replay_headers(&**self.storage, one, from.max(*segment), end, replay)?;
-        }
-        snapshots.take(log_end, &replay.producers)
     }
 }
 

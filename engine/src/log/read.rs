@@ -8,7 +8,10 @@ use super::{
     state::{LogOffsetMetadata, LogOffsets, Shared, View},
 };
 use crate::{
-    format::{checkpoint::EpochEntry, index_entry::AbortedTxn},
+    format::{
+        checkpoint::EpochEntry,
+        index_entry::{AbortedTxn, TimeIndexEntry},
+    },
     segment::{FileSlice, RecordTime, Segment, SegmentError},
     types::{LeaderEpoch, Offset, Timestamp, TopicPartition},
 };
@@ -210,7 +213,7 @@ impl LogReader {
                 timestamp: None,
                 leader_epoch: view.epochs.latest(),
             })),
-            TimestampQuery::MaxTimestamp => Ok(max_timestamp(view)?.map(TimestampAndOffset::from)),
+            TimestampQuery::MaxTimestamp => max_timestamp(view),
             TimestampQuery::At(timestamp) => Ok(at_timestamp(view, timestamp)?.map(TimestampAndOffset::from)),
         })
     }
@@ -290,7 +293,11 @@ fn read(view: &View, fetch: &Fetch) -> Result<Fetched, LogError> {
     }
     let bound = bound_offset(view, fetch.isolation);
     if fetch.offset >= bound {
-        return Ok(Fetched::nothing(Some(metadata_at(view, fetch.offset)?.unwrap_or(view.log_end))));
+        let mut start = metadata_at(view, fetch.offset)?.unwrap_or(view.log_end);
+        if fetch.offset == bound {
+            start.offset = bound;
+        }
+        return Ok(Fetched::nothing(Some(start)));
     }
     let bound = metadata_at(view, bound)?.unwrap_or(view.log_end);
     let Some(mut segment) = view.segments.floor(fetch.offset) else {
@@ -324,11 +331,12 @@ fn read_segment(segment: &Segment, fetch: &Fetch, bound: &LogOffsetMetadata) -> 
         std::cmp::Ordering::Equal => bound.position,
         std::cmp::Ordering::Greater => found.position,
     };
+    let is_asked_for = wanted > 0 && segment.base_offset() <= bound.segment_base_offset;
     let len = wanted.min(end.saturating_sub(found.position));
     Ok(Some(Fetched {
         start: Some(start),
         records: Some(segment.slice(found.position, len)?),
-        first_batch_incomplete: wanted < first_size,
+        first_batch_incomplete: is_asked_for && wanted < first_size,
         aborted: Vec::new(),
     }))
 }
@@ -370,31 +378,41 @@ fn add_aborted(view: &View, segment: &Segment, fetch: &Fetch, mut found: Fetched
     Ok(found)
 }
 
-/// The first segment whose greatest timestamp reaches the one asked for decides.
+/// The first segment whose greatest timestamp reaches the one asked for decides; where records have no time, when its
+/// file was last written to.
 fn at_timestamp(view: &View, timestamp: Timestamp) -> Result<Option<RecordTime>, LogError> {
     for segment in view.segments.iter() {
-        if segment.greatest_timestamp()?.is_some_and(|greatest| greatest.timestamp >= timestamp) {
+        let greatest = match segment.greatest_timestamp()? {
+            Some(greatest) => greatest.timestamp,
+            None => segment.modified_ms()?,
+        };
+        if greatest >= timestamp {
             return Ok(segment.find_by_timestamp(timestamp, view.log_start)?);
         }
     }
     Ok(None)
 }
 
-/// The earliest of the segments with the greatest timestamp has it.
-fn max_timestamp(view: &View) -> Result<Option<RecordTime>, LogError> {
-    let mut greatest = None;
+/// The earliest of the segments with the greatest timestamp has it. Where no record has a time all are equal, and the
+/// first is the answer.
+fn max_timestamp(view: &View) -> Result<Option<TimestampAndOffset>, LogError> {
+    let mut greatest: Option<(TimeIndexEntry, &Arc<Segment>)> = None;
     for segment in view.segments.iter() {
         if let Some(entry) = segment.greatest_timestamp()?
-            && greatest.as_ref().is_none_or(|(known, _): &(_, Arc<Segment>)| {
-                let known: &crate::format::index_entry::TimeIndexEntry = known;
-                entry.timestamp > known.timestamp
-            })
+            && greatest.is_none_or(|(known, _)| entry.timestamp > known.timestamp)
         {
-            greatest = Some((entry, Arc::clone(segment)));
+            greatest = Some((entry, segment));
         }
     }
     match greatest {
-        Some((entry, segment)) => Ok(segment.find_greatest(entry)?),
-        None => Ok(None),
+        Some((entry, segment)) => Ok(segment.find_greatest(entry)?.map(TimestampAndOffset::from)),
+        None => match view.segments.first() {
+            Some(first) => Ok(first.first_record()?.map(|(offset, leader_epoch)| TimestampAndOffset {
+                offset,
+                timestamp: None,
+                leader_epoch,
+            })),
+            None => Ok(None),
+        },
     }
 }

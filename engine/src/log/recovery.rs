@@ -14,7 +14,7 @@ use crate::{
     storage::{Storage, StorageError},
     types::Offset,
 };
-use std::fmt;
+use std::{fmt, ops::Range};
 
 /// What happens when bytes that were known to be durable turn out to be damaged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -112,6 +112,9 @@ pub(super) struct Scan {
     /// The offset after the last whole batch; the base if there is none.
     pub(super) next_offset: Offset,
     pub(super) damage: Option<Damage>,
+    /// Where the last whole batch begins, if offsets go back behind it to where they were before it: then it is that
+    /// batch whose offset is wrong, which no checksum covers.
+    pub(super) suspect: Option<u64>,
     pub(super) live: LiveIndex,
     pub(super) aborted: Vec<AbortedTxn>,
 }
@@ -119,49 +122,48 @@ pub(super) struct Scan {
 /// What the batches say besides where they are; carried from segment to segment.
 #[derive(Debug, Default)]
 pub(super) struct Replay {
+    /// Batches that lie wholly below are no longer part of the log: their epochs do not count.
+    pub(super) log_start: Offset,
     pub(super) epochs: EpochCache,
     pub(super) producers: ProducerState,
 }
 
 impl Replay {
-    /// Takes note of a batch: of epochs only newer ones than the latest known (`LogSegment.recover`).
+    /// Takes note of a batch (`LogSegment.recover`).
     fn observe(&mut self, header: &BatchHeader, marker: Option<EndTxnMarker>) -> Option<AbortedTxn> {
-        if let Some(epoch) = header.leader_epoch()
-            && self.epochs.latest().is_none_or(|latest| epoch > latest)
-        {
-            self.epochs.assign(epoch, header.base_offset());
+        if header.next_offset() > self.log_start {
+            self.epochs.observe(header);
         }
-        match marker {
-            Some(marker) => self.producers.end_txn(header, marker),
-            None if header.attributes().is_control() => None,
-            None => {
-                self.producers.append(header);
-                None
-            }
-        }
+        let completed = self.producers.note(header, marker);
+        let aborted = completed.and_then(|txn| self.producers.complete(txn));
+        self.producers.set_end_offset(header.next_offset());
+        aborted
     }
 }
 
-/// Reads every batch of a segment with its checksum, and replays it.
+/// Reads every batch of a segment below byte `limit` with its checksum, and replays it.
 pub(super) fn scan(
     storage: &dyn Storage,
     segment: &Segment,
     replay: &mut Replay,
+    limit: u64,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Scan, SegmentError> {
     let log = segment.log()?;
     let failed = |error| StorageError::new("read", &segment.files().log(), error);
     let size = storage.len(&log).map_err(failed)?;
+    let mut before = (0, segment.base_offset());
     let mut scan = Scan {
         base_offset: segment.base_offset(),
         size,
         valid_bytes: 0,
         next_offset: segment.base_offset(),
         damage: None,
+        suspect: None,
         live: segment.empty_index(),
         aborted: Vec::new(),
     };
-    let mut scanner = segment.scanner(&log, 0, size, SCAN_BYTES);
+    let mut scanner = segment.scanner(&log, 0, size.min(limit), SCAN_BYTES);
     loop {
         let position = scanner.position();
         let header = match scanner.step().map_err(failed)? {
@@ -173,6 +175,7 @@ pub(super) fn scan(
             }
         };
         if let Some(damage) = check_order(&scan, &header) {
+            scan.suspect = (header.base_offset() >= before.1 && before.1 < scan.next_offset).then_some(before.0);
             scan.damage = Some(damage);
             break;
         }
@@ -185,6 +188,7 @@ pub(super) fn scan(
         };
         scan.live.observe(&header, u32::try_from(position).unwrap_or(u32::MAX));
         scan.aborted.extend(replay.observe(&header, marker));
+        before = (position, scan.next_offset);
         scan.next_offset = header.next_offset();
         scan.valid_bytes = scanner.position();
         progress(u64::try_from(header.size()).unwrap_or(u64::MAX));
@@ -193,10 +197,11 @@ pub(super) fn scan(
     Ok(scan)
 }
 
-/// Offsets ascend from batch to batch and stay within the segment's range.
+/// Last offsets ascend from batch to batch, which is all that a follower asks of its leader, and stay within the
+/// segment's range.
 fn check_order(scan: &Scan, header: &BatchHeader) -> Option<Damage> {
     let last_offset = header.last_offset();
-    if header.base_offset() < scan.next_offset {
+    if header.base_offset() < scan.base_offset || last_offset < scan.next_offset {
         return Some(Damage::OffsetsNotAscending { last_offset, previous: scan.next_offset.saturating_sub(1) });
     }
     (last_offset.saturating_sub(scan.base_offset) > MAX_RELATIVE_OFFSET)
@@ -226,31 +231,29 @@ fn marker_of(batch: &Batch<'_>) -> Option<EndTxnMarker> {
     EndTxnMarker::decode(&record).ok().flatten()
 }
 
-/// Replays the batches from `from` (inclusive) to `to` (exclusive) by their headers alone.
-pub(super) fn replay_headers<'a>(
+/// Calls `visit` with the header of every batch of a segment from the one that holds `offsets.start` on, up to but
+/// without the one that reaches `offsets.end`, and with the marker if it is one that ends a transaction.
+pub(super) fn walk(
     storage: &dyn Storage,
-    segments: impl Iterator<Item = &'a std::sync::Arc<Segment>>,
-    from: Offset,
-    to: Offset,
-    replay: &mut Replay,
+    segment: &Segment,
+    offsets: Range<Offset>,
+    visit: &mut dyn FnMut(&BatchHeader, Option<EndTxnMarker>),
 ) -> Result<(), SegmentError> {
-    for segment in segments.take_while(|segment| segment.base_offset().max(from) < to) {
-        let log = segment.log()?;
-        let failed = |error| StorageError::new("read", &segment.files().log(), error);
-        let size = storage.len(&log).map_err(failed)?.min(segment.size());
-        let start = segment.locate(from)?.map_or(size, |found| found.position);
-        let mut scanner = segment.scanner(&log, start, size, SCAN_BYTES);
-        while let Step::Batch(position, header) = scanner.step().map_err(failed)? {
-            if header.base_offset() >= to {
-                return Ok(());
-            }
-            let marker = if header.attributes().is_control() {
-                scanner.batch(position, &header).map_err(failed)?.ok().and_then(|batch| marker_of(&batch))
-            } else {
-                None
-            };
-            replay.observe(&header, marker);
+    let log = segment.log()?;
+    let failed = |error| StorageError::new("read", &segment.files().log(), error);
+    let size = storage.len(&log).map_err(failed)?.min(segment.size());
+    let start = segment.locate(offsets.start)?.map_or(size, |found| found.position);
+    let mut scanner = segment.scanner(&log, start, size, SCAN_BYTES);
+    while let Step::Batch(position, header) = scanner.step().map_err(failed)? {
+        if header.last_offset() >= offsets.end {
+            break;
         }
+        let marker = if header.attributes().is_control() {
+            scanner.batch(position, &header).map_err(failed)?.ok().and_then(|batch| marker_of(&batch))
+        } else {
+            None
+        };
+        visit(&header, marker);
     }
     Ok(())
 }

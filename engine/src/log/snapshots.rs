@@ -1,4 +1,7 @@
 //! The producer snapshots of one partition: which there are, reading and writing them.
+//!
+//! What is decided is only noted; [`Snapshots::commit`] carries it out. So an open can decide everything before it
+//! changes anything. Snapshots are derived: one that a crash loses or leaves behind is made anew or removed.
 
 use super::{error::LogError, producers::ProducerState};
 use crate::{
@@ -11,7 +14,7 @@ use crate::{
     types::Offset,
 };
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -19,62 +22,85 @@ use std::{
 /// More bytes than a snapshot of ten million producers has.
 const MAX_BYTES: u64 = 512 << 20;
 
+/// What is to happen to a snapshot file.
+#[derive(Debug)]
+enum Change {
+    Write(Vec<u8>),
+    Remove,
+}
+
 /// The snapshot files of one partition, by the offset up to which (exclusive) each holds.
 #[derive(Debug)]
 pub(super) struct Snapshots {
     storage: Arc<dyn Storage>,
     dir: PathBuf,
     offsets: BTreeSet<Offset>,
-    /// The log start when the log was opened: nothing lies below it, so no snapshot is taken there.
-    floor: Offset,
+    changes: BTreeMap<Offset, Change>,
+    /// A state as of here or before is not written (`ProducerStateManager.lastSnapOffset`).
+    last: Offset,
 }
 
 impl Snapshots {
     pub(super) fn new(storage: &Arc<dyn Storage>, dir: &Path, offsets: impl IntoIterator<Item = Offset>) -> Self {
-        Self { storage: Arc::clone(storage), dir: dir.to_path_buf(), offsets: offsets.into_iter().collect(), floor: 0 }
+        Self {
+            storage: Arc::clone(storage),
+            dir: dir.to_path_buf(),
+            offsets: offsets.into_iter().collect(),
+            changes: BTreeMap::new(),
+            last: 0,
+        }
     }
 
+    /// The oldest and the newest.
     pub(super) fn range(&self) -> Option<(Offset, Offset)> {
         Some((*self.offsets.first()?, *self.offsets.last()?))
     }
 
-    pub(super) fn set_floor(&mut self, log_start: Offset) {
-        self.floor = log_start;
+    /// Forgets which state was written last, as for a log without any.
+    pub(super) fn restart(&mut self) {
+        self.last = 0;
     }
 
-    /// Writes the state as of `offset`, durably, unless there is a snapshot of that offset or a later one.
-    pub(super) fn take(&mut self, offset: Offset, state: &ProducerState) -> Result<(), LogError> {
-        let latest = self.offsets.last().map_or(self.floor, |latest| self.floor.max(*latest));
-        if offset > latest { self.retake(offset, state) } else { Ok(()) }
-    }
-
-    /// Writes the state as of `offset`, durably, over a snapshot of that offset.
-    pub(super) fn retake(&mut self, offset: Offset, state: &ProducerState) -> Result<(), LogError> {
-        let path = self.path(offset);
-        let bytes = snapshot::encode(&state.snapshot());
-        self.remove(offset)?;
-        let file = self.storage.open(&path, Access::Create)?;
-        storage::write_at(&*self.storage, &file, 0, &bytes)
-            .and_then(|()| storage::sync(&*self.storage, &file))
-            .map_err(|error| LogError::from(SegmentError::from(StorageError::new("write", &path, error))))?;
-        self.offsets.insert(offset);
-        Ok(())
-    }
-
-    /// The newest snapshot at or below `limit` that can be read. Damaged ones are removed, as Kafka does.
-    pub(super) fn newest(&mut self, limit: Offset) -> Result<Option<(Offset, Vec<ProducerSnapshotEntry>)>, LogError> {
-        while let Some(&offset) = self.offsets.range(..=limit).next_back() {
-            match self.read(offset)? {
-                Some(entries) => return Ok(Some((offset, entries))),
-                None => self.remove(offset)?,
-            }
+    /// Wants the state written, unless that of its end or of a later one was.
+    pub(super) fn take(&mut self, state: &ProducerState) {
+        if state.end_offset() > self.last {
+            self.changes.insert(state.end_offset(), Change::Write(snapshot::encode(&state.snapshot())));
+            self.offsets.insert(state.end_offset());
+            self.last = state.end_offset();
         }
+    }
+
+    /// The log starts here from now on.
+    pub(super) fn on_log_start(&mut self, log_start: Offset) {
+        self.last = self.offsets.last().copied().unwrap_or(log_start);
+    }
+
+    /// The newest snapshot that can be read, or none from `log_start` on; damaged ones go, as in Kafka.
+    pub(super) fn load_newest(
+        &mut self,
+        log_start: Offset,
+    ) -> Result<Option<(Offset, Vec<ProducerSnapshotEntry>)>, LogError> {
+        while let Some(&offset) = self.offsets.last() {
+            if let Some(entries) = self.read(offset)? {
+                self.last = offset;
+                return Ok(Some((offset, entries)));
+            }
+            self.remove(offset);
+        }
+        self.last = log_start;
         Ok(None)
     }
 
     fn read(&self, offset: Offset) -> Result<Option<Vec<ProducerSnapshotEntry>>, LogError> {
-        let bytes = storage::read_file(&*self.storage, &self.path(offset), MAX_BYTES)?.unwrap_or_default();
-        match snapshot::decode(&bytes) {
+        let decoded = match self.changes.get(&offset) {
+            Some(Change::Write(bytes)) => snapshot::decode(bytes),
+            Some(Change::Remove) => return Ok(None),
+            None => {
+                let bytes = storage::read_file(&*self.storage, &self.path(offset), MAX_BYTES)?.unwrap_or_default();
+                snapshot::decode(&bytes)
+            }
+        };
+        match decoded {
             Ok(entries) => Ok(Some(entries)),
             Err(source @ FormatError::UnsupportedVersion { .. }) => {
                 Err(SegmentError::Derived { file: "producer snapshot", base_offset: offset, source }.into())
@@ -83,26 +109,50 @@ impl Snapshots {
         }
     }
 
-    /// Removes every snapshot that `keep` does not want.
-    pub(super) fn retain(&mut self, keep: impl Fn(Offset) -> bool) -> Result<(), LogError> {
+    /// Wants every snapshot gone that `keep` does not want.
+    pub(super) fn retain(&mut self, keep: impl Fn(Offset) -> bool) {
         let unwanted: Vec<Offset> = self.offsets.iter().copied().filter(|offset| !keep(*offset)).collect();
-        unwanted.into_iter().try_for_each(|offset| self.remove(offset))
+        unwanted.into_iter().for_each(|offset| self.remove(offset));
     }
 
-    fn remove(&mut self, offset: Offset) -> Result<(), LogError> {
-        match self.storage.unlink(&self.path(offset)) {
-            Err(error) if !error.is_not_found() => return Err(error.into()),
-            _ => {}
+    pub(super) fn remove(&mut self, offset: Offset) {
+        if self.offsets.remove(&offset) {
+            self.changes.insert(offset, Change::Remove);
         }
-        self.offsets.remove(&offset);
-        Ok(())
     }
 
-    /// Removes those that belong to no segment, but for the newest if it lies beyond the last base: that one is of a
+    /// Leaves the file of this offset to the caller.
+    pub(super) fn forget(&mut self, offset: Offset) {
+        self.offsets.remove(&offset);
+        self.changes.remove(&offset);
+    }
+
+    /// Wants those gone that belong to no segment, but for the newest if it lies beyond the last base: that one is of a
     /// clean close (`ProducerStateManager.removeStraySnapshots`).
-    pub(super) fn remove_strays(&mut self, bases: &[Offset]) -> Result<(), LogError> {
-        let beyond = self.offsets.last().copied().filter(|latest| bases.last().is_some_and(|last| latest > last));
-        self.retain(|offset| bases.binary_search(&offset).is_ok() || Some(offset) == beyond)
+    pub(super) fn remove_strays(&mut self, bases: &[Offset]) {
+        let newest_stray = self.offsets.iter().copied().rfind(|offset| bases.binary_search(offset).is_err());
+        let kept = newest_stray.filter(|stray| bases.last().is_none_or(|last| stray >= last));
+        self.retain(|offset| bases.binary_search(&offset).is_ok() || Some(offset) == kept);
+    }
+
+    /// Carries out what was decided: every file written is durable when this returns, its name after the next sync of
+    /// the directory.
+    pub(super) fn commit(&mut self) -> Result<(), LogError> {
+        while let Some((&offset, change)) = self.changes.first_key_value() {
+            let path = self.path(offset);
+            match self.storage.unlink(&path) {
+                Err(error) if !error.is_not_found() => return Err(error.into()),
+                _ => {}
+            }
+            if let Change::Write(bytes) = change {
+                let file = self.storage.open(&path, Access::Create)?;
+                storage::write_at(&*self.storage, &file, 0, bytes)
+                    .and_then(|()| storage::sync(&*self.storage, &file))
+                    .map_err(|error| LogError::from(SegmentError::from(StorageError::new("write", &path, error))))?;
+            }
+            self.changes.remove(&offset);
+        }
+        Ok(())
     }
 
     fn path(&self, offset: Offset) -> PathBuf {

@@ -87,6 +87,11 @@ impl Segments {
         self.0.range(base_offset..).map(|(_, segment)| segment)
     }
 
+    /// The segments with a lower base.
+    pub(crate) fn below(&self, base_offset: Offset) -> Self {
+        Self(self.0.range(..base_offset).map(|(base, segment)| (*base, Arc::clone(segment))).collect())
+    }
+
     pub(crate) fn bases(&self) -> Vec<Offset> {
         self.0.keys().copied().collect()
     }
@@ -109,10 +114,15 @@ pub(crate) struct View {
 impl View {
     /// The first undecided offset if it is below the high watermark, else the high watermark.
     pub(crate) fn last_stable(&self) -> Offset {
-        match self.first_unstable.map(|first| first.max(self.log_start)) {
+        match self.first_unstable() {
             Some(first) if first < self.high_watermark => first,
             _ => self.high_watermark,
         }
+    }
+
+    /// The first undecided offset that can be read.
+    pub(crate) fn first_unstable(&self) -> Option<Offset> {
+        self.first_unstable.map(|first| first.max(self.log_start))
     }
 
     pub(crate) fn offsets(&self) -> LogOffsets {

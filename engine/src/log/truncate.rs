@@ -7,8 +7,7 @@ use super::{
     Log, LogError,
     epochs::EpochCache,
     open,
-    producers::ProducerState,
-    recovery::{self, Replay},
+    rebuild::Rebuild,
     state::{LogOffsetMetadata, Segments},
 };
 use crate::{
@@ -65,7 +64,15 @@ impl Log {
             self.publish_epochs(epochs)?;
         }
         let log_start = view.log_start.min(offset);
-        self.reload_producers(&segments, log_start, offset, now_ms)?;
+        let rebuild = Rebuild {
+            storage: &*self.shared.storage,
+            segments: &segments,
+            log_start,
+            now_ms,
+            expiration_ms: self.producer_id_expiration_ms,
+        };
+        rebuild.run(&mut self.producers, &mut self.snapshots, offset)?;
+        self.snapshots.commit()?;
         let mut view = self.shared.write();
         view.segments = Arc::new(segments);
         view.log_start = log_start;
@@ -76,6 +83,9 @@ impl Log {
         view.first_unstable = self.producers.first_unstable_offset();
         drop(view);
         self.segment_first_timestamp = first_timestamp;
+        if cut.size() == 0 {
+            self.segment_created_ms = now_ms;
+        }
         Ok(())
     }
 
@@ -112,8 +122,9 @@ impl Log {
         let oldest = segments.first().map(Arc::clone).ok_or_else(open::no_segment)?;
         self.remove_newest_while(&mut segments, |base_offset| base_offset > oldest.base_offset())?;
         let emptied = oldest.truncate(oldest.base_offset(), 0)?;
-        self.snapshots.retain(|_| false)?;
-        self.snapshots.set_floor(offset);
+        self.snapshots.retain(|_| false);
+        self.snapshots.on_log_start(offset);
+        self.snapshots.commit()?;
         self.publish_epochs(EpochCache::default())?;
         let limits = IndexLimits::from_config(&self.config());
         if emptied.base_offset() == offset {
@@ -126,46 +137,27 @@ impl Log {
             segments.remove(emptied.base_offset());
             segments.insert(Arc::new(segment));
         }
-        self.producers = ProducerState::default();
+        self.producers.reset_to(&[], offset, 0, 0);
         let mut view = self.shared.write();
         view.segments = Arc::new(segments);
         view.log_start = log_start;
         view.high_watermark = offset;
         view.first_unstable = None;
-        view.recovery_point = offset;
+        view.recovery_point = view.recovery_point.min(offset);
         view.log_end = LogOffsetMetadata { offset, segment_base_offset: offset, position: 0 };
         Ok(())
     }
 
-    fn remove_newest_while(&self, segments: &mut Segments, unwanted: impl Fn(Offset) -> bool) -> Result<(), LogError> {
+    fn remove_newest_while(
+        &mut self,
+        segments: &mut Segments,
+        unwanted: impl Fn(Offset) -> bool,
+    ) -> Result<(), LogError> {
         while let Some(newest) = segments.active().map(Arc::clone).filter(|newest| unwanted(newest.base_offset())) {
             open::remove_segment(self.storage(), &self.dir, &newest)?;
             segments.remove(newest.base_offset());
+            self.snapshots.remove(newest.base_offset());
         }
         Ok(())
-    }
-
-    /// The producers as of the new end, from the newest snapshot at or below it and what followed.
-    fn reload_producers(
-        &mut self,
-        segments: &Segments,
-        log_start: Offset,
-        log_end: Offset,
-        now_ms: Timestamp,
-    ) -> Result<(), LogError> {
-        self.snapshots.retain(|offset| offset <= log_end && offset > log_start)?;
-        let newest = self.snapshots.newest(log_end)?;
-        let from = newest.as_ref().map_or(log_start, |(offset, _)| *offset);
-        let expiration_ms = self.producer_id_expiration_ms;
-        let mut replay = Replay {
-            epochs: EpochCache::default(),
-            producers: newest.map_or(ProducerState::default(), |(_, entries)| {
-                ProducerState::restore(&entries, now_ms, expiration_ms)
-            }),
-        };
-        let first = segments.floor(from).or(segments.first()).map_or(0, |segment| segment.base_offset());
-        recovery::replay_headers(self.storage(), segments.from(first), from, log_end, &mut replay)?;
-        self.producers = replay.producers;
-        self.snapshots.take(log_end, &self.producers)
     }
 }

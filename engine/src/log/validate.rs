@@ -1,22 +1,35 @@
 //! Checking what a producer sent, before any lock is taken.
 //!
 //! Follows `LogValidator.validateMessagesAndAssignOffsets` and the checks in front of it in
-//! `UnifiedLog.analyzeAndValidateRecords`, and is stricter where Kafka trusts: inner offsets must be 0, 1, 2 and so on
-//! whether or not the batch is compressed. Pure: time is an argument.
+//! `UnifiedLog.analyzeAndValidateRecords`, and is stricter where Kafka trusts: inner offsets of a batch that is stored as
+//! it came must be 0, 1, 2 and so on. Pure: time is an argument.
 
 use super::error::LogError;
 use crate::{
     config::{CompressionType, LogConfig, MessageTimestampType},
     error::KafkaErrorCode,
     format::{
-        FormatError,
-        batch::{self, Batch, BatchHeader, Batches, TimestampType},
+        batch::{self, Batch, BatchHeader, Frame, TimestampType},
         builder::{BatchBuilder, NewRecord},
-        compression::Compression,
-        record::Record,
+        compression::{Codec, Compression},
+        control::EndTxnMarker,
+        record::{Record, Records},
     },
-    types::Timestamp,
+    types::{LeaderEpoch, Offset, Timestamp},
 };
+
+/// Who appends at a leader (`AppendOrigin`): decides which rules hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum AppendOrigin {
+    /// A producer: every rule.
+    #[default]
+    Client,
+    /// A coordinator of groups or transactions: it may write control batches, and its sequences are not looked at.
+    Coordinator,
+    /// The leader of a Raft quorum, whose batches carry their epoch already: as a coordinator, and nothing is asked of
+    /// transactions.
+    RaftLeader,
+}
 
 /// What a partition accepts of producers.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -28,10 +41,13 @@ pub struct ValidationPolicy {
     after_max_ms: u64,
     compression: Option<Compression>,
     decompressed_bytes: u64,
+    origin: AppendOrigin,
 }
 
 /// Most bytes that the records of one batch may decompress to, unless the host says otherwise.
 const DEFAULT_DECOMPRESSED_BYTES: u64 = 128 << 20;
+/// More bytes than an end marker has.
+const MARKER_BYTES: u64 = 4 << 10;
 
 impl ValidationPolicy {
     /// The rules of a topic's configuration.
@@ -48,7 +64,15 @@ impl ValidationPolicy {
             after_max_ms: config.message_timestamp_after_max_ms,
             compression: target_compression(config),
             decompressed_bytes: DEFAULT_DECOMPRESSED_BYTES,
+            origin: AppendOrigin::Client,
         }
+    }
+
+    /// The rules for another appender than a producer.
+    #[must_use]
+    pub fn with_origin(mut self, origin: AppendOrigin) -> Self {
+        self.origin = origin;
+        self
     }
 
     /// Refuses batches whose records decompress to more than `bytes` (inclusive; default 128 MiB).
@@ -71,11 +95,14 @@ fn target_compression(config: &LogConfig) -> Option<Compression> {
     }
 }
 
-/// One batch of a producer that passed every check and lacks only its offset and leader epoch.
+/// One batch that passed every check and lacks only its offset and leader epoch.
 #[derive(Debug, Clone)]
 pub struct ValidatedBatch {
     bytes: Vec<u8>,
     header: BatchHeader,
+    marker: Option<EndTxnMarker>,
+    log_append_time: Option<Timestamp>,
+    origin: AppendOrigin,
 }
 
 impl ValidatedBatch {
@@ -97,7 +124,26 @@ impl ValidatedBatch {
         self.bytes
     }
 
-    pub(super) fn assign(&mut self, base_offset: i64, leader_epoch: i32) -> Result<(), FormatError> {
+    /// The marker, if it is a batch that ends a transaction.
+    #[must_use]
+    pub fn marker(&self) -> Option<EndTxnMarker> {
+        self.marker
+    }
+
+    /// The time that it was stamped with, in ms, if the topic wants that.
+    #[must_use]
+    pub fn log_append_time(&self) -> Option<Timestamp> {
+        self.log_append_time
+    }
+
+    pub(super) fn origin(&self) -> AppendOrigin {
+        self.origin
+    }
+
+    pub(super) fn assign(&mut self, base_offset: Offset, leader_epoch: LeaderEpoch) -> Result<(), LogError> {
+        if self.origin == AppendOrigin::RaftLeader && self.header.leader_epoch() != Some(leader_epoch) {
+            return Err(invalid("the batch of a Raft leader does not carry its epoch"));
+        }
         batch::assign_in_place(&mut self.bytes, base_offset, leader_epoch)?;
         self.header = BatchHeader::decode(&self.bytes)?;
         Ok(())
@@ -117,44 +163,47 @@ impl ValidatedBatch {
 /// ```
 ///
 /// # Errors
-/// * [`LogError::Format`]: the batch is cut short, damaged, of magic 0 or 1, or its codec refuses it;
+/// * [`LogError::NothingToAppend`]: there is no whole batch;
+/// * [`LogError::Format`]: the batch is damaged, of magic 0 or 1, or its codec refuses it;
 /// * [`LogError::MessageTooLarge`]: it exceeds `max.message.bytes`, as sent or after recompression;
-/// * [`LogError::InvalidRecord`]: there is not exactly one batch, or a rule is broken; with the indexes of the records.
+/// * [`LogError::InvalidRecord`]: there are several batches, or a rule is broken; with the indexes of the records.
 pub fn validate(mut bytes: Vec<u8>, policy: &ValidationPolicy, now_ms: Timestamp) -> Result<ValidatedBatch, LogError> {
-    let size = only_batch_size(&bytes)?;
-    bytes.truncate(size);
-    check_size(size, policy)?;
+    bytes.truncate(check_set(&bytes, policy)?);
     let batch = Batch::parse(&bytes)?;
-    check_batch(batch.header())?;
-    batch.check_crc()?;
-    let codec = batch.header().attributes().codec()?;
-    let recompress = policy.compression.filter(|target| target.codec() != codec);
+    check_batch(batch.header(), policy.origin)?;
+    let marker = read_marker(&batch)?;
     let mut scratch = Vec::new();
-    let (max_timestamp, rebuilt) = check_records(&batch, &mut scratch, policy, recompress, now_ms)?;
-    let (timestamp_type, max_timestamp) = match policy.timestamp_type {
-        TimestampType::CreateTime => (TimestampType::CreateTime, max_timestamp),
-        TimestampType::LogAppendTime => (TimestampType::LogAppendTime, now_ms),
-    };
-    if let Some(builder) = rebuilt {
+    let found = check_records(&batch, &mut scratch, policy, now_ms)?;
+    if let Some(builder) = found.rebuilt {
         bytes = builder.build()?;
         check_size(bytes.len(), policy)?;
     }
-    batch::stamp_in_place(&mut bytes, timestamp_type, max_timestamp)?;
+    let log_append_time = (policy.timestamp_type == TimestampType::LogAppendTime).then_some(now_ms);
+    batch::stamp_in_place(&mut bytes, policy.timestamp_type, log_append_time.unwrap_or(found.max_timestamp))?;
     let header = BatchHeader::decode(&bytes)?;
-    Ok(ValidatedBatch { bytes, header })
+    Ok(ValidatedBatch { bytes, header, marker, log_append_time, origin: policy.origin })
 }
 
-fn only_batch_size(bytes: &[u8]) -> Result<usize, LogError> {
-    let mut batches = Batches::new(bytes);
-    let first = match batches.next() {
-        Some(first) => first?,
-        None if bytes.is_empty() => return Err(invalid("there is no batch to append")),
-        None => return Err(Batch::parse(bytes).map_or_else(LogError::from, |_| invalid("there is no batch to append"))),
-    };
-    if batches.next().transpose()?.is_some() {
-        return Err(invalid("a produce request holds one batch, not several"));
+/// What can be told of every batch without looking into it, and then that there is just one; its size.
+fn check_set(bytes: &[u8], policy: &ValidationPolicy) -> Result<usize, LogError> {
+    let mut sizes = Vec::new();
+    let mut rest = bytes;
+    while let Some(batch) = Frame::first_batch(rest)? {
+        let frame = Frame::decode(batch)?;
+        frame.check_magic()?;
+        if policy.origin == AppendOrigin::Client && frame.base_offset != 0 {
+            return Err(invalid("a producer's batch begins at offset 0"));
+        }
+        check_size(batch.len(), policy)?;
+        batch::check_crc(batch)?;
+        sizes.push(batch.len());
+        rest = rest.get(batch.len()..).unwrap_or_default();
     }
-    Ok(first.bytes().len())
+    match sizes.as_slice() {
+        [] => Err(LogError::NothingToAppend),
+        [size] => Ok(*size),
+        _ => Err(invalid("a produce request holds one batch, not several")),
+    }
 }
 
 fn check_size(size: usize, policy: &ValidationPolicy) -> Result<(), LogError> {
@@ -165,22 +214,23 @@ fn check_size(size: usize, policy: &ValidationPolicy) -> Result<(), LogError> {
     Err(LogError::MessageTooLarge { size, limit: policy.max_message_bytes })
 }
 
-fn check_batch(header: &BatchHeader) -> Result<(), LogError> {
+fn check_batch(header: &BatchHeader, origin: AppendOrigin) -> Result<(), LogError> {
     let range = i64::from(header.last_offset_delta()) + 1;
-    if header.base_offset() != 0 {
-        return Err(invalid("a producer's batch begins at offset 0"));
-    }
     if header.records_count() <= 0 {
         return Err(invalid("the batch says that it has no records"));
     }
     if range != i64::from(header.records_count()) {
         return Err(invalid("the range of offsets differs from the number of records"));
     }
+    if origin != AppendOrigin::Client {
+        return Ok(());
+    }
     if header.attributes().is_control() {
         return Err(invalid("a producer may not write control batches"));
     }
     match header.producer() {
         Some(producer) if producer.base_sequence.is_none() => Err(invalid("a producer id comes without a sequence")),
+        Some(producer) if producer.epoch < 0 => Err(invalid("a producer id comes without an epoch")),
         None if header.attributes().is_transactional() => {
             Err(invalid("a transactional batch comes without a producer id"))
         }
@@ -188,26 +238,52 @@ fn check_batch(header: &BatchHeader) -> Result<(), LogError> {
     }
 }
 
-/// Looks at every record; the greatest timestamp (-1 if none), and the batch rebuilt if it has to be recompressed.
+fn read_marker(batch: &Batch<'_>) -> Result<Option<EndTxnMarker>, LogError> {
+    if !batch.header().attributes().is_control() || batch.header().producer().is_none() {
+        return Ok(None);
+    }
+    match batch.records(&mut Vec::new(), MARKER_BYTES)?.next() {
+        Some(record) => Ok(EndTxnMarker::decode(&record?)?),
+        None => Ok(None),
+    }
+}
+
+/// What looking at every record yields.
+struct Found {
+    /// Greatest timestamp; -1 if there is none.
+    max_timestamp: Timestamp,
+    /// The batch to be stored instead, if not the one that came.
+    rebuilt: Option<BatchBuilder>,
+}
+
+/// Looks at every record. A batch is built anew when the topic has another codec, and when the offsets inside a
+/// compressed one are not consecutive.
 fn check_records(
     batch: &Batch<'_>,
     scratch: &mut Vec<u8>,
     policy: &ValidationPolicy,
-    recompress: Option<Compression>,
     now_ms: Timestamp,
-) -> Result<(Timestamp, Option<BatchBuilder>), LogError> {
-    let mut rebuilt = recompress.map(|compression| builder_like(batch.header(), compression));
+) -> Result<Found, LogError> {
+    let header = batch.header();
+    let codec = header.attributes().codec()?;
+    let target = policy.compression.unwrap_or(Compression::with_default_level(codec));
+    let in_place = target.codec() == codec || (codec == Codec::None && header.attributes().is_control());
+    let records = batch.records(scratch, policy.decompressed_bytes)?;
+    let mut rebuilt = (!in_place).then(|| builder_like(header, target));
     let mut max_timestamp = -1;
     let mut faults = Faults::default();
-    for (index, record) in batch.records(scratch, policy.decompressed_bytes)?.enumerate() {
+    for (index, record) in records.clone().enumerate() {
         let record = record?;
-        if usize::try_from(record.offset_delta()) != Ok(index) {
-            faults.record(index, "its offset is not the next one", KafkaErrorCode::InvalidRecord);
+        if usize::try_from(record.offset_delta()) != Ok(index) && rebuilt.is_none() {
+            if codec == Codec::None {
+                faults.record(index, "its offset is not the next one", KafkaErrorCode::InvalidRecord);
+                continue;
+            }
+            rebuilt = Some(copy_of_first(builder_like(header, target), records.clone(), index)?);
         }
         if policy.keys_required && record.key().is_none() {
             faults.record(index, "a compacted topic takes no record without a key", KafkaErrorCode::InvalidRecord);
-        }
-        if let Some(why) = timestamp_fault(&record, batch.header(), policy, now_ms) {
+        } else if let Some(why) = timestamp_fault(&record, header, policy, now_ms) {
             faults.record(index, why, KafkaErrorCode::InvalidTimestamp);
         }
         max_timestamp = max_timestamp.max(record.timestamp().unwrap_or(-1));
@@ -216,7 +292,15 @@ fn check_records(
         }
     }
     faults.into_result()?;
-    Ok((max_timestamp, rebuilt))
+    Ok(Found { max_timestamp, rebuilt })
+}
+
+/// The builder with the first records of a batch, which were found to be in order before one that is not.
+fn copy_of_first(mut builder: BatchBuilder, records: Records<'_>, count: usize) -> Result<BatchBuilder, LogError> {
+    for record in records.take(count) {
+        push_copy(&mut builder, &record?);
+    }
+    Ok(builder)
 }
 
 fn timestamp_fault(

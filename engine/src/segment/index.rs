@@ -121,10 +121,12 @@ impl LiveIndex {
         self.offsets.get(behind.checked_sub(1)?).copied()
     }
 
-    /// The first entry whose position is at or above `position`.
+    /// The first entry whose position is at or above `position`; behind the first of all entries if that one's is equal,
+    /// as in Kafka's binary search (`OffsetIndex.fetchUpperBoundOffset`).
     pub(crate) fn upper_bound(&self, position: u64) -> Option<OffsetIndexEntry> {
         let at = self.offsets.partition_point(|entry| u64::from(entry.position) < position);
-        self.offsets.get(at).copied()
+        let is_first = at == 0 && self.offsets.first().is_some_and(|entry| u64::from(entry.position) == position);
+        self.offsets.get(at + usize::from(is_first)).copied()
     }
 
     /// The entry with the largest timestamp at or below `timestamp`.

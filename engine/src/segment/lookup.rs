@@ -138,7 +138,7 @@ impl Segment {
         starting_offset: Offset,
     ) -> Result<Option<RecordTime>, SegmentError> {
         let from = self.time_floor(timestamp)?.map_or(starting_offset, |entry| entry.offset.max(starting_offset));
-        self.first_record(
+        self.first_wanted(
             from,
             |header| header.max_timestamp() >= Some(timestamp),
             |record| record.timestamp >= timestamp && record.offset >= starting_offset,
@@ -155,6 +155,24 @@ impl Segment {
         self.record_in(&log, &found, |record| record.timestamp == greatest.timestamp, &mut Vec::new())
     }
 
+    /// The first record, and the epoch of the leader that wrote it.
+    pub(crate) fn first_record(&self) -> Result<Option<(Offset, Option<LeaderEpoch>)>, SegmentError> {
+        let log = self.log()?;
+        let Some(found) = self.scan_for(&log, 0, |header| header.records_count() > 0)? else {
+            return Ok(None);
+        };
+        let corrupt = |error: crate::format::FormatError| self.corrupt(found.position, error.into());
+        let mut scanner = self.scanner(&log, found.position, self.size(), LOOKUP_BYTES);
+        let batch = scanner
+            .batch(found.position, &found.header)
+            .map_err(|error| self.log_error("read", error))?
+            .map_err(corrupt)?;
+        let mut scratch = Vec::new();
+        let first =
+            batch.records(&mut scratch, DECOMPRESSED_BYTES).map_err(corrupt)?.next().transpose().map_err(corrupt)?;
+        Ok(first.map(|record| (record.offset(), found.header.leader_epoch())))
+    }
+
     /// The time index entry below `timestamp`, checked against the batch that it names.
     fn time_floor(&self, timestamp: Timestamp) -> Result<Option<TimeIndexEntry>, SegmentError> {
         let Some(entry) = self.lookup_time_entry(timestamp)? else {
@@ -168,7 +186,7 @@ impl Segment {
     }
 
     /// The first wanted record in the wanted batches from the batch of `from` on.
-    fn first_record(
+    fn first_wanted(
         &self,
         from: Offset,
         wanted_batch: impl Fn(&BatchHeader) -> bool,

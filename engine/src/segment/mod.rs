@@ -169,6 +169,12 @@ impl Segment {
         Ok(file)
     }
 
+    /// When the log file was last written to, in ms.
+    pub(crate) fn modified_ms(&self) -> Result<i64, StorageError> {
+        let log = self.log()?;
+        self.storage.modified_ms(&log).map_err(|error| self.log_error("look at", error))
+    }
+
     /// Walks the batches from byte `position` up to `end`, reading `piece` bytes at once.
     pub(crate) fn scanner<'a>(&'a self, log: &'a File, position: u64, end: u64, piece: usize) -> Scanner<'a> {
         Scanner::new(&*self.storage, log, position, end, piece)
@@ -439,7 +445,8 @@ impl Segment {
         if let IndexState::Live(live) = &*self.index.read().unwrap_or_else(PoisonError::into_inner) {
             return Ok(live.clone());
         }
-        self.rebuilt_index()
+        // Not made anew if that can be avoided: entries lie elsewhere where an interval was begun anew.
+        self.read_index_entries()?.map_or_else(|| self.rebuilt_index(), Ok)
     }
 }
 

@@ -1,0 +1,104 @@
+//! What moves beside appends: high watermark, log start and leader epochs.
+
+use super::{Log, LogError, epochs::EpochCache};
+use crate::{
+    format::{checkpoint, names},
+    segment::SegmentError,
+    storage,
+    types::{LeaderEpoch, Offset},
+};
+use std::sync::Arc;
+
+impl Log {
+    /// Records that an epoch of a new leader begins at the log end, durably, before it appends anything
+    /// (`UnifiedLog.assignEpochStartOffset`).
+    ///
+    /// # Errors
+    /// [`LogError::InvalidArgument`] for a negative epoch or offset; [`LogError::Storage`] when it cannot be written.
+    pub fn assign_epoch_start_offset(&mut self, epoch: LeaderEpoch, start_offset: Offset) -> Result<(), LogError> {
+        self.check_writable()?;
+        if epoch < 0 || start_offset < 0 {
+            let value = i64::from(epoch).min(start_offset);
+            return Err(LogError::InvalidArgument { what: "leader epoch", value, why: "it is negative" });
+        }
+        let mut epochs = EpochCache::clone(&self.shared.read().epochs);
+        if epochs.assign(epoch, start_offset) {
+            self.publish_epochs(epochs)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn publish_epochs(&mut self, epochs: EpochCache) -> Result<(), LogError> {
+        let bytes = checkpoint::encode_epochs(epochs.entries());
+        let path = self.dir.join(names::LEADER_EPOCH_CHECKPOINT);
+        storage::write_atomically(self.storage(), &path, &bytes).map_err(SegmentError::from)?;
+        self.shared.write().epochs = Arc::new(epochs);
+        Ok(())
+    }
+
+    /// Writes the epochs as they are. Like Kafka's, a `new` file without an epoch is empty.
+    pub(super) fn write_epochs(&self, new: bool) -> Result<(), LogError> {
+        let epochs = Arc::clone(&self.shared.read().epochs);
+        let is_empty = new && epochs.entries().is_empty();
+        let bytes = if is_empty { Vec::new() } else { checkpoint::encode_epochs(epochs.entries()) };
+        let path = self.dir.join(names::LEADER_EPOCH_CHECKPOINT);
+        Ok(storage::write_atomically(self.storage(), &path, &bytes)?)
+    }
+
+    /// Moves the high watermark to `offset`, as far as the log reaches; where it is now
+    /// (`UnifiedLog.updateHighWatermark`).
+    pub fn update_high_watermark(&mut self, offset: Offset) -> Offset {
+        let mut view = self.shared.write();
+        view.high_watermark = offset.clamp(view.log_start, view.log_end.offset);
+        self.producers.on_high_watermark(view.high_watermark);
+        view.first_unstable = self.producers.first_unstable_offset();
+        view.high_watermark
+    }
+
+    /// Moves the high watermark up to `offset`, as a leader does once replicas have it; where it was, or `None` if it does
+    /// not move (`UnifiedLog.maybeIncrementHighWatermark`).
+    ///
+    /// # Errors
+    /// [`LogError::InvalidArgument`] above the log end.
+    pub fn maybe_increment_high_watermark(&mut self, offset: Offset) -> Result<Option<Offset>, LogError> {
+        let offsets = self.offsets();
+        if offset > offsets.log_end {
+            let why = "it lies above the log end";
+            return Err(LogError::InvalidArgument { what: "high watermark", value: offset, why });
+        }
+        if offset <= offsets.high_watermark {
+            return Ok(None);
+        }
+        self.update_high_watermark(offset);
+        Ok(Some(offsets.high_watermark))
+    }
+
+    /// Moves the first readable offset up to `offset`; whether it moved (`UnifiedLog.maybeIncrementLogStartOffset`).
+    /// The records below are gone for readers at once; their segments go with retention. Flushes first if the log is
+    /// not durable up to there, so that after a crash the log never ends below its start.
+    ///
+    /// # Errors
+    /// [`LogError::OffsetOutOfRange`] above the high watermark; as [`Log::flush`].
+    pub fn increment_log_start_offset(&mut self, offset: Offset) -> Result<bool, LogError> {
+        self.check_writable()?;
+        let offsets = self.offsets();
+        if offset > offsets.high_watermark {
+            let (log_start, log_end) = (offsets.log_start, offsets.high_watermark);
+            return Err(LogError::OffsetOutOfRange { offset, log_start, log_end });
+        }
+        if offset <= offsets.log_start {
+            return Ok(false);
+        }
+        self.flush_up_to(offset)?;
+        let mut epochs = EpochCache::clone(&self.shared.read().epochs);
+        if epochs.truncate_from_start(offset) {
+            self.publish_epochs(epochs)?;
+        }
+        let mut view = self.shared.write();
+        view.log_start = offset;
+        self.producers.on_log_start(offset);
+        self.snapshots.on_log_start(offset);
+        view.first_unstable = self.producers.first_unstable_offset();
+        Ok(true)
+    }
+}
