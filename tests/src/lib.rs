@@ -16,6 +16,8 @@ pub mod history;
 #[allow(clippy::expect_used)] // a broker that cannot be driven is a failed test
 pub mod kafka;
 
+pub mod oracle;
+
 #[allow(clippy::cast_possible_truncation)] // the bound is a usize
 pub mod random;
 
