@@ -22,9 +22,10 @@ mod types;
 pub use config::{CleanupPolicy, CompressionType, ConfigError, LogConfig, MessageTimestampType};
 pub use error::KafkaErrorCode;
 pub use log::{
-    ActiveProducer, AppendAsLeader, AppendInfo, AppendOrigin, Checkpoints, Corruption, Cut, Fetch, Fetched, Isolation,
-    Log, LogError, LogOffsetMetadata, LogOffsets, LogReader, OnCorruption, OpenOptions, ProducedBatch,
-    RecoveryProgress, RecoveryReport, SegmentSummary, TimestampAndOffset, TimestampQuery, ValidatedBatch,
+    ActiveProducer, AppendAsLeader, AppendInfo, AppendOrigin, Checkpoints, Cleaned, CleanerControl, CleanerOptions,
+    CleanerProgress, CleanerStats, Cleaning, Corruption, Cut, ExpiredSegment, Fetch, Fetched, Isolation, Log, LogError,
+    LogOffsetMetadata, LogOffsets, LogReader, LogToClean, OnCorruption, OpenOptions, ProducedBatch, RecoveryProgress,
+    RecoveryReport, RetentionReason, SegmentSummary, TimestampAndOffset, TimestampQuery, ValidatedBatch,
     ValidationPolicy, VerificationGuard, VerifiedProducer, validate,
 };
 pub use manager::{DirectoryOptions, DirectoryReport, LogDirectory, OpenError};

@@ -44,11 +44,12 @@ pub const BASE_SEQUENCE_AT: usize = 53;
 pub const RECORDS_COUNT_AT: usize = 57;
 /// Bytes of the header; the records follow.
 pub const HEADER_SIZE: usize = 61;
-const CODEC_MASK: i16 = 0x07;
-const TIMESTAMP_TYPE_BIT: i16 = 0x08;
-const TRANSACTIONAL_BIT: i16 = 0x10;
-const CONTROL_BIT: i16 = 0x20;
-const DELETE_HORIZON_BIT: i16 = 0x40;
+
+pub(super) const CODEC_MASK: i16 = 0x07;
+pub(super) const TIMESTAMP_TYPE_BIT: i16 = 0x08;
+pub(super) const TRANSACTIONAL_BIT: i16 = 0x10;
+pub(super) const CONTROL_BIT: i16 = 0x20;
+pub(super) const DELETE_HORIZON_BIT: i16 = 0x40;
 
 /// Whose clock a batch's timestamps are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

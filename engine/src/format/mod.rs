@@ -19,6 +19,7 @@ pub mod meta_properties;
 pub mod names;
 pub mod partition_metadata;
 pub mod record;
+pub(crate) mod rewrite;
 pub mod snapshot;
 pub mod uuid;
 mod varint;

@@ -13,6 +13,7 @@ pub struct Record<'a> {
     offset: Offset,
     timestamp: Timestamp,
     offset_delta: i32,
+    body: &'a [u8],
     key: Option<&'a [u8]>,
     value: Option<&'a [u8]>,
     headers: Headers<'a>,
@@ -47,6 +48,11 @@ impl<'a> Record<'a> {
     #[must_use]
     pub fn value(&self) -> Option<&'a [u8]> {
         self.value
+    }
+
+    /// Key, value and headers as stored: what a rewritten batch takes over as it is.
+    pub(super) fn body(&self) -> &'a [u8] {
+        self.body
     }
 
     /// Its headers in order; keys may repeat.
@@ -130,6 +136,7 @@ impl<'a> Records<'a> {
         reader.i8()?;
         let timestamp_delta = reader.varlong()?;
         let offset_delta = reader.varint()?;
+        let body = reader.rest();
         let key = nullable(&mut reader, "key length")?;
         let value = nullable(&mut reader, "value length")?;
         let headers = headers(&mut reader)?;
@@ -144,7 +151,7 @@ impl<'a> Records<'a> {
         })?;
         // Java's addition wraps, and old data may rely on it to store any timestamp.
         let timestamp = self.append_time.unwrap_or_else(|| self.base_timestamp.wrapping_add(timestamp_delta));
-        Ok(Record { offset, timestamp, offset_delta, key, value, headers })
+        Ok(Record { offset, timestamp, offset_delta, body, key, value, headers })
     }
 }
 

@@ -140,6 +140,13 @@ pub enum LogError {
         /// The id stored.
         known: Uuid,
     },
+    /// A cleaning was given up, by its control or because the log changed under it. Its outputs are of no use; another
+    /// one can begin.
+    #[error("the cleaning was aborted: {why}")]
+    CleaningAborted {
+        /// Why.
+        why: &'static str,
+    },
     /// An argument that no log can serve.
     #[error("{what} is {value}: {why}")]
     InvalidArgument {
@@ -194,7 +201,9 @@ impl LogError {
             Self::InvalidProducerEpoch { .. } => KafkaErrorCode::InvalidProducerEpoch,
             Self::InvalidTxnState { .. } => KafkaErrorCode::InvalidTxnState,
             Self::TransactionCoordinatorFenced { .. } => KafkaErrorCode::TransactionCoordinatorFenced,
-            Self::UnexpectedAppendOffset { .. } | Self::OffsetsOutOfOrder { .. } => KafkaErrorCode::UnknownServerError,
+            Self::UnexpectedAppendOffset { .. } | Self::OffsetsOutOfOrder { .. } | Self::CleaningAborted { .. } => {
+                KafkaErrorCode::UnknownServerError
+            }
             Self::InconsistentTopicId { .. } => KafkaErrorCode::InconsistentTopicId,
             Self::InvalidArgument { .. } => KafkaErrorCode::InvalidRequest,
         }

@@ -7,6 +7,7 @@
 
 mod append;
 pub(crate) mod checkpoints;
+mod cleaner;
 mod epochs;
 mod error;
 mod flush;
@@ -28,11 +29,13 @@ mod validate;
 
 pub use append::{AppendAsLeader, AppendInfo};
 pub use checkpoints::Checkpoints;
+pub use cleaner::{Cleaned, CleanerControl, CleanerOptions, CleanerProgress, CleanerStats, Cleaning, LogToClean};
 pub use error::{Corruption, LogError};
 pub use open::OpenOptions;
 pub use producers::{ActiveProducer, ProducedBatch, VerificationGuard, VerifiedProducer};
 pub use read::{Fetch, Fetched, Isolation, LogReader, SegmentSummary, TimestampAndOffset, TimestampQuery};
 pub use recovery::{Cut, OnCorruption, RecoveryProgress, RecoveryReport};
+pub use retention::{ExpiredSegment, RetentionReason};
 pub use state::{LogOffsetMetadata, LogOffsets};
 pub use validate::{AppendOrigin, ValidatedBatch, ValidationPolicy, validate};
 
@@ -49,7 +52,7 @@ use snapshots::Snapshots;
 use state::Shared;
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Weak},
 };
 
 /// A `partition.metadata` is two short lines.
@@ -92,6 +95,8 @@ pub struct Log {
     last_flush_ms: Timestamp,
     topic_id: Option<Uuid>,
     retired: Retired,
+    /// Alive while a cleaning goes on.
+    cleaning: Weak<cleaner::Claim>,
     poisoned: Option<String>,
 }
 
@@ -136,6 +141,7 @@ impl Log {
             last_flush_ms: options.now_ms,
             topic_id: None,
             retired: Retired::default(),
+            cleaning: Weak::new(),
             poisoned: None,
         };
         log.segment_first_timestamp = log.first_timestamp(&*log.active()?)?;

@@ -7,6 +7,7 @@
 use super::{
     Log, LogError,
     checkpoints::Checkpoints,
+    cleaner::swap,
     epochs::EpochCache,
     loading::{self, Listing},
     producers::ProducerState,
@@ -130,16 +131,10 @@ impl Opening<'_> {
             self.report.foreign.clone_from(&listing.foreign);
             return Ok(listing);
         }
-        for name in remove {
-            self.storage.unlink(&self.dir.join(&name))?;
-            self.report.files_removed.push(name);
-        }
-        self.storage.sync_dir(&self.dir)?;
-        for name in &listing.swapped_files {
-            let from = self.dir.join(format!("{name}{}", names::Suffix::Swap.text()));
-            self.storage.rename(&from, &self.dir.join(name))?;
-        }
-        self.storage.sync_dir(&self.dir)?;
+        let leftovers: Vec<&str> = remove.iter().map(String::as_str).collect();
+        swap::remove_leftovers(&**self.storage, &self.dir, &leftovers)?;
+        self.report.files_removed.extend(remove);
+        swap::finish_renames(&**self.storage, &self.dir, &listing.swapped_files)?;
         let listing = loading::sort_out(&self.storage.list(&self.dir)?);
         self.report.foreign.clone_from(&listing.foreign);
         Ok(listing)

@@ -42,6 +42,7 @@ impl Log {
             self.truncate_fully_and_start_at(offset, None, now_ms)?;
             return Ok(true);
         }
+        self.revoke_cleaning();
         self.checkpoints.lower(&self.shared.partition, offset)?;
         let result = self.cut_to(offset, now_ms);
         result.map_err(|error| self.poison(error))?;
@@ -107,6 +108,7 @@ impl Log {
             return Err(LogError::InvalidArgument { what: "log start offset", value: log_start, why });
         }
         self.checkpoints.lower(&self.shared.partition, log_start)?;
+        self.revoke_cleaning();
         let result = self.start_over(offset, log_start);
         result.map_err(|error| self.poison(error))?;
         self.segment_created_ms = now_ms;

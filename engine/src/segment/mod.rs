@@ -15,6 +15,7 @@ mod slice;
 mod txn_index;
 
 pub use error::SegmentError;
+pub(crate) use files::SegmentFiles;
 pub(crate) use index::{IndexLimits, LiveIndex};
 pub(crate) use lookup::RecordTime;
 pub use scan::Damage;
@@ -31,7 +32,6 @@ use crate::{
     storage::{self, Access, File, Op, Storage, StorageError},
     types::Offset,
 };
-use files::SegmentFiles;
 use sealed_index::SealedIndex;
 use std::{
     path::Path,
@@ -173,6 +173,13 @@ impl Segment {
     pub(crate) fn modified_ms(&self) -> Result<i64, StorageError> {
         let log = self.log()?;
         self.storage.modified_ms(&log).map_err(|error| self.log_error("look at", error))
+    }
+
+    /// Reads everything that readers of this object may need by name, so that the files can be renamed under them.
+    pub(crate) fn hold(&self) -> Result<(), SegmentError> {
+        self.log()?;
+        self.txns()?;
+        self.with_index(|_| (), |_| ())
     }
 
     /// Walks the batches from byte `position` up to `end`, reading `piece` bytes at once.
@@ -365,7 +372,8 @@ impl Segment {
         Ok((offsets, times, self.txns()?.len()))
     }
 
-    fn lookup_entry(&self, target: Offset) -> Result<Option<OffsetIndexEntry>, SegmentError> {
+    /// The index entry with the largest offset at or below `target`.
+    pub(crate) fn lookup_entry(&self, target: Offset) -> Result<Option<OffsetIndexEntry>, SegmentError> {
         self.with_index(|live| live.lookup(target), |sealed| sealed.lookup(target))
     }
 

@@ -45,7 +45,8 @@ impl TxnIndex {
         false
     }
 
-    fn encode(&self) -> Vec<u8> {
+    /// The bytes of the `.txnindex` file.
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.entries.len() * AbortedTxn::SIZE);
         for txn in &self.entries {
             txn.encode(&mut bytes);

@@ -6,6 +6,7 @@
 
 mod answers;
 mod append;
+mod clean;
 mod files;
 mod life;
 mod request;
@@ -224,6 +225,7 @@ impl Driver {
                 self.log()?.take_producer_snapshot()?;
                 Ok(Map::new())
             }
+            "clean" => self.clean(request),
             "update_config" => self.update_config(request),
             "state" => {
                 let log = self.log.as_ref().ok_or(Failure::not_open())?;

@@ -56,6 +56,15 @@ pub struct ProducedBatch {
     pub timestamp: Timestamp,
 }
 
+/// What a log has to keep of a producer, so that its next batch is told from a repeat (`LastRecord`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LastRecord {
+    /// Last offset of its last data batch.
+    Data(Offset),
+    /// It has no data batch; its last marker is of this epoch.
+    Marker(ProducerEpoch),
+}
+
 impl From<LastBatch> for ProducedBatch {
     fn from(batch: LastBatch) -> Self {
         Self {
@@ -120,6 +129,10 @@ impl ProducerEntry {
 
     pub(super) fn last_sequence(&self) -> Option<i32> {
         self.batches.back().and_then(|batch| batch.last_sequence)
+    }
+
+    pub(super) fn last_record(&self) -> LastRecord {
+        self.batches.back().map_or(LastRecord::Marker(self.epoch), |batch| LastRecord::Data(batch.last_offset))
     }
 
     /// The remembered batch that one with these sequences repeats.

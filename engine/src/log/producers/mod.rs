@@ -10,6 +10,7 @@ mod tests;
 mod verification;
 
 pub(super) use check::Claims;
+pub(super) use entry::LastRecord;
 pub use entry::{ActiveProducer, ProducedBatch};
 pub use verification::VerificationGuard;
 
@@ -208,6 +209,11 @@ impl ProducerState {
         let verification = self.verifications.entry(producer_id).or_insert_with(begin);
         verification.ask_again(producer_epoch, sequence);
         Ok(Some(verification.guard))
+    }
+
+    /// The last data batch of each producer, or where there is none the epoch of its last marker.
+    pub(crate) fn last_records(&self) -> HashMap<ProducerId, LastRecord> {
+        self.producers.iter().map(|(&id, producer)| (id, producer.last_record())).collect()
     }
 
     pub(crate) fn active(&self) -> Vec<ActiveProducer> {
