@@ -28,6 +28,6 @@ pub use log::{
     RecoveryReport, RetentionReason, SegmentSummary, TimestampAndOffset, TimestampQuery, ValidatedBatch,
     ValidationPolicy, VerificationGuard, VerifiedProducer, validate,
 };
-pub use manager::{DirectoryOptions, DirectoryReport, LogDirectory, OpenError};
+pub use manager::{DirectoryOptions, DirectoryReport, LogDirectory, OpenError, Retention};
 pub use segment::{Damage, FileSlice, SegmentError};
 pub use types::{InvalidTopic, LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp, TopicPartition};

@@ -1,4 +1,4 @@
-//! The recovery points and log start offsets of all partitions of a log directory, and their two files.
+//! The recovery points, log start offsets and cleaner points of all partitions of a log directory, and their files.
 //!
 //! Knows nothing of logs. Keeps: what is lowered is durable before the call returns, so that a log may then be cut; what
 //! is raised reaches the disk when the host writes the checkpoints.
@@ -17,7 +17,7 @@ use std::{
 /// More bytes than a checkpoint of a million partitions has.
 const MAX_BYTES: u64 = 512 << 20;
 
-/// Both checkpoints of one log directory.
+/// The checkpoints of one log directory.
 #[derive(Debug)]
 pub struct Checkpoints {
     storage: Arc<dyn Storage>,
@@ -29,17 +29,22 @@ pub struct Checkpoints {
 struct Maps {
     recovery_points: OffsetCheckpoint,
     log_starts: OffsetCheckpoint,
+    cleaner_points: OffsetCheckpoint,
 }
 
 impl Checkpoints {
-    /// Reads both files; a missing one is empty.
+    /// Reads the files; a missing one is empty, and so are cleaner points that cannot be read: cleaning then begins anew.
     ///
     /// # Errors
-    /// [`LogError::Storage`], and [`LogError::Format`] for a file that cannot be read as a checkpoint.
+    /// [`LogError::Storage`], and [`LogError::Format`] for one of the others that cannot be read as a checkpoint.
     pub fn read(storage: Arc<dyn Storage>) -> Result<Self, LogError> {
         let maps = Maps {
             recovery_points: read(&*storage, names::RECOVERY_POINT_CHECKPOINT)?,
             log_starts: read(&*storage, names::LOG_START_CHECKPOINT)?,
+            cleaner_points: match read(&*storage, names::CLEANER_CHECKPOINT) {
+                Err(LogError::Format(_)) => OffsetCheckpoint::default(),
+                read => read?,
+            },
         };
         Ok(Self { storage, maps: Mutex::new(maps) })
     }
@@ -64,6 +69,43 @@ impl Checkpoints {
     #[must_use]
     pub fn log_start(&self, partition: &TopicPartition) -> Option<Offset> {
         self.maps().log_starts.get(partition).copied()
+    }
+
+    /// Where the partition's last cleaning ended, as it is in the file.
+    #[must_use]
+    pub fn cleaner_point(&self, partition: &TopicPartition) -> Option<Offset> {
+        self.maps().cleaner_points.get(partition).copied()
+    }
+
+    /// Remembers where a cleaning ended, and writes the file.
+    ///
+    /// # Errors
+    /// [`LogError::Storage`]; the file is then as before or as wanted.
+    pub fn write_cleaner_point(&self, partition: &TopicPartition, offset: Offset) -> Result<(), LogError> {
+        let mut maps = self.maps();
+        maps.cleaner_points.insert(partition.clone(), offset);
+        write(&*self.storage, names::CLEANER_CHECKPOINT, &maps.cleaner_points)
+    }
+
+    /// Forgets every partition that `keep` does not want, and writes the files that had one of them.
+    ///
+    /// # Errors
+    /// [`LogError::Storage`]; a file is then as before or as wanted.
+    pub fn retain(&self, keep: impl Fn(&TopicPartition) -> bool) -> Result<(), LogError> {
+        let mut maps = self.maps();
+        let Maps { recovery_points, log_starts, cleaner_points } = &mut *maps;
+        for (map, name) in [
+            (recovery_points, names::RECOVERY_POINT_CHECKPOINT),
+            (log_starts, names::LOG_START_CHECKPOINT),
+            (cleaner_points, names::CLEANER_CHECKPOINT),
+        ] {
+            let before = map.len();
+            map.retain(|partition, _| keep(partition));
+            if map.len() != before {
+                write(&*self.storage, name, map)?;
+            }
+        }
+        Ok(())
     }
 
     /// Replaces the entries of the given partitions and writes both files. A log start of `None` is left out of its
@@ -104,6 +146,9 @@ impl Checkpoints {
         }
         if lower(&mut maps.log_starts, partition, offset) {
             write(&*self.storage, names::LOG_START_CHECKPOINT, &maps.log_starts)?;
+        }
+        if lower(&mut maps.cleaner_points, partition, offset) {
+            write(&*self.storage, names::CLEANER_CHECKPOINT, &maps.cleaner_points)?;
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! One log directory, opened and closed as a whole.
 
-use super::OpenError;
+use super::{OpenError, deletion::Deleted};
 use crate::{
     config::LogConfig,
     format::{
@@ -13,7 +13,7 @@ use crate::{
     types::{Offset, Timestamp, TopicPartition},
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -33,6 +33,8 @@ pub struct DirectoryOptions {
     pub on_corruption: OnCorruption,
     /// Producers without an open transaction that wrote nothing for so long are forgotten, in ms.
     pub producer_id_expiration_ms: i64,
+    /// How long the files of a deleted partition stay, in ms (`log.segment.delete.delay.ms`).
+    pub file_delete_delay_ms: u64,
     /// How long to wait for another owner to let go of the directory. A killed process can hold it for seconds, until
     /// its last sync has ended.
     pub lock_timeout: Duration,
@@ -45,6 +47,7 @@ impl Default for DirectoryOptions {
         Self {
             on_corruption: OnCorruption::default(),
             producer_id_expiration_ms: 86_400_000,
+            file_delete_delay_ms: 60_000,
             lock_timeout: Duration::from_secs(10),
             now_ms: None,
         }
@@ -60,6 +63,12 @@ pub struct DirectoryReport {
     pub sync_failed: bool,
     /// What each opened partition's recovery found, and how long it took.
     pub partitions: BTreeMap<TopicPartition, (RecoveryReport, Duration)>,
+    /// Directories of deleted partitions, which [`LogDirectory::remove_deleted_files`] removes.
+    pub deleted: Vec<String>,
+    /// Directories of partitions that the cluster's metadata did not place here; they are left alone.
+    pub stray: Vec<String>,
+    /// Directories of partitions that were moving here; they are left alone.
+    pub future: Vec<String>,
     /// Entries that are not a partition's directory or a file that Kafka keeps; they were not touched.
     pub foreign: Vec<String>,
     /// Checkpoint files that could not be read and count as empty: their names.
@@ -81,15 +90,18 @@ pub struct DirectoryReport {
 /// ```
 #[derive(Debug)]
 pub struct LogDirectory {
-    storage: Arc<dyn Storage>,
+    pub(super) storage: Arc<dyn Storage>,
     backend: Option<Backend>,
-    checkpoints: Arc<Checkpoints>,
-    high_watermarks: OffsetCheckpoint,
-    options: DirectoryOptions,
+    pub(super) checkpoints: Arc<Checkpoints>,
+    pub(super) high_watermarks: OffsetCheckpoint,
+    pub(super) options: DirectoryOptions,
     report: DirectoryReport,
     /// Partition directories that were found, whether or not their log is open yet.
-    found: Vec<TopicPartition>,
-    logs: BTreeMap<TopicPartition, Log>,
+    pub(super) found: Vec<TopicPartition>,
+    pub(super) logs: BTreeMap<TopicPartition, Log>,
+    pub(super) deleted: Deleted,
+    /// Logs whose cleaning failed.
+    pub(super) uncleanable: BTreeSet<TopicPartition>,
     _lock: Lock,
 }
 
@@ -138,6 +150,12 @@ impl LogDirectory {
         };
         let high_watermarks = read_high_watermarks(&*storage, &mut report)?;
         let found = list_partitions(&*storage, &mut report)?;
+        // What is left of partitions that were deleted: a new one of the same name begins without it.
+        checkpoints
+            .retain(|partition| found.contains(partition))
+            .map_err(file_error(names::RECOVERY_POINT_CHECKPOINT))?;
+        let now_ms = options.now_ms.unwrap_or_else(machine_time_ms);
+        let deleted = Deleted::found(&report.deleted, now_ms, options.file_delete_delay_ms);
         Ok(Self {
             storage,
             backend: None,
@@ -147,6 +165,8 @@ impl LogDirectory {
             report,
             found,
             logs: BTreeMap::new(),
+            deleted,
+            uncleanable: BTreeSet::new(),
             _lock: lock,
         })
     }
@@ -212,7 +232,7 @@ impl LogDirectory {
         config: &LogConfig,
         progress: &mut dyn FnMut(RecoveryProgress),
     ) -> Result<Log, OpenError> {
-        let now_ms = self.options.now_ms.unwrap_or_else(machine_time_ms);
+        let now_ms = self.now_ms();
         let options = OpenOptions {
             clean: self.report.clean,
             high_watermark: self.high_watermarks.get(partition).copied().unwrap_or(0),
@@ -230,6 +250,11 @@ impl LogDirectory {
             self.found.push(partition.clone());
         }
         Ok(log)
+    }
+
+    /// The time by which the directory goes, in ms.
+    pub(super) fn now_ms(&self) -> Timestamp {
+        self.options.now_ms.unwrap_or_else(machine_time_ms)
     }
 
     /// Writes the recovery points, log starts and high watermarks of all open logs.
@@ -297,7 +322,7 @@ fn entry(partition: &TopicPartition, log: &Log) -> Entry {
     }
 }
 
-fn file_error(file: &'static str) -> impl FnOnce(LogError) -> OpenError {
+pub(super) fn file_error(file: &'static str) -> impl FnOnce(LogError) -> OpenError {
     move |source| match source {
         LogError::Storage(error) => OpenError::Storage(error),
         source => OpenError::File { file, source },
@@ -356,7 +381,9 @@ fn list_partitions(storage: &dyn Storage, report: &mut DirectoryReport) -> Resul
             (EntryKind::Directory, Ok(DirectoryName { partition, kind: DirectoryKind::Current })) => {
                 found.push(partition);
             }
-            (EntryKind::Directory, Ok(_)) => {}
+            (EntryKind::Directory, Ok(DirectoryName { kind: DirectoryKind::Delete, .. })) => report.deleted.push(name),
+            (EntryKind::Directory, Ok(DirectoryName { kind: DirectoryKind::Stray, .. })) => report.stray.push(name),
+            (EntryKind::Directory, Ok(DirectoryName { kind: DirectoryKind::Future, .. })) => report.future.push(name),
             (EntryKind::File, _) if is_known_file(&name) => {}
             _ => report.foreign.push(name),
         }
