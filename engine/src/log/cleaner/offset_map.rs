@@ -16,6 +16,13 @@ use twox_hash::XxHash3_128;
 /// Bytes of a slot, as in Kafka's map.
 pub(super) const SLOT_BYTES: usize = 24;
 
+/// Keys whose slots are loaded together: enough to keep the memory busy, and few enough to stay in the cache.
+pub(super) const WARM_KEYS: usize = 64;
+
+/// A key's hash in two halves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct KeyHash([u64; 2]);
+
 /// Hash of the key in two halves, and the offset plus one: 0 in an empty slot.
 type Slot = [u64; 3];
 
@@ -56,12 +63,17 @@ impl OffsetMap {
         Ok(slots)
     }
 
-    /// Remembers that `key` was last seen at `offset`; false if the map is full, which it also says of known keys.
-    pub(super) fn put(&mut self, key: &[u8], offset: Offset) -> bool {
+    /// Loads the slots of keys that are about to be asked for: of many at once the memory is waited for only once.
+    pub(super) fn warm(&self, keys: impl Iterator<Item = KeyHash>) {
+        let slot = |KeyHash([high, _])| self.slots.get(self.start(high)).map_or(0, |slot| slot[2]);
+        std::hint::black_box(keys.map(slot).fold(0, u64::wrapping_add));
+    }
+
+    /// Remembers that a key was last seen at `offset`; false if the map is full, which it also says of known keys.
+    pub(super) fn put(&mut self, KeyHash([high, low]): KeyHash, offset: Offset) -> bool {
         if self.len >= self.capacity {
             return false;
         }
-        let [high, low] = self.hash(key);
         let stored = offset.cast_unsigned().wrapping_add(1);
         let mut at = self.start(high);
         // The table is larger than what it takes, so there is an empty slot.
@@ -81,9 +93,8 @@ impl OffsetMap {
         true
     }
 
-    /// The last offset of `key`, if it was put.
-    pub(super) fn get(&self, key: &[u8]) -> Option<Offset> {
-        let [high, low] = self.hash(key);
+    /// The last offset of a key, if it was put.
+    pub(super) fn get(&self, KeyHash([high, low]): KeyHash) -> Option<Offset> {
         let mut at = self.start(high);
         loop {
             let slot = self.slots.get(at)?;
@@ -97,10 +108,11 @@ impl OffsetMap {
         }
     }
 
-    fn hash(&self, key: &[u8]) -> [u64; 2] {
+    /// What the map knows a key by.
+    pub(super) fn hash(&self, key: &[u8]) -> KeyHash {
         let hash = XxHash3_128::oneshot_with_seed(self.seed, key);
         let half = |bits: u128| u64::try_from(bits & u128::from(u64::MAX)).unwrap_or_default();
-        [half(hash >> 64), half(hash)]
+        KeyHash([half(hash >> 64), half(hash)])
     }
 
     /// The slot at which the search for a hash begins: its upper half scaled to the table.
@@ -134,28 +146,36 @@ mod tests {
         n.to_be_bytes()
     }
 
+    fn put(map: &mut OffsetMap, key: &[u8], offset: Offset) -> bool {
+        map.put(map.hash(key), offset)
+    }
+
+    fn get(map: &OffsetMap, key: &[u8]) -> Option<Offset> {
+        map.get(map.hash(key))
+    }
+
     #[test]
     fn last_offset_of_each_key_is_found() {
         let mut map = OffsetMap::new(24 * 2000, u64::MAX, 7).unwrap();
         for round in 0..3_i64 {
             for n in 0..1500 {
-                assert!(map.put(&key(n), round * 1500 + i64::try_from(n).unwrap()));
+                assert!(put(&mut map, &key(n), round * 1500 + i64::try_from(n).unwrap()));
             }
         }
         assert_eq!((map.len(), map.latest_offset()), (1500, Some(4499)));
         for n in 0..1500 {
-            assert_eq!(map.get(&key(n)), Some(3000 + i64::try_from(n).unwrap()));
+            assert_eq!(get(&map, &key(n)), Some(3000 + i64::try_from(n).unwrap()));
         }
-        assert_eq!(map.get(&key(1500)), None);
+        assert_eq!(get(&map, &key(1500)), None);
     }
 
     #[test]
     fn full_map_refuses_even_a_known_key() {
         let mut map = OffsetMap::new(24 * 3 + 23, u64::MAX, 0).unwrap();
-        assert!(map.put(b"a", 0));
-        assert!(map.put(b"b", 1));
-        assert!(!map.put(b"b", 2));
-        assert_eq!((map.len(), map.latest_offset(), map.get(b"b")), (2, Some(1), Some(1)));
+        assert!(put(&mut map, b"a", 0));
+        assert!(put(&mut map, b"b", 1));
+        assert!(!put(&mut map, b"b", 2));
+        assert_eq!((map.len(), map.latest_offset(), get(&map, b"b")), (2, Some(1), Some(1)));
     }
 
     #[test]
@@ -163,8 +183,8 @@ mod tests {
         let map = OffsetMap::new(1 << 30, 100, 0).unwrap();
         assert!(map.slots.capacity() <= 201);
         let mut map = OffsetMap::new(1 << 30, 2, 0).unwrap();
-        assert!(map.put(b"a", 0) && map.put(b"b", 1));
-        assert_eq!((map.get(b"a"), map.get(b"c")), (Some(0), None));
+        assert!(put(&mut map, b"a", 0) && put(&mut map, b"b", 1));
+        assert_eq!((get(&map, b"a"), get(&map, b"c")), (Some(0), None));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::{
     claim::Claim,
     group::{self, GroupLimits, SegmentSize},
     meter::Meter,
-    offset_map::OffsetMap,
+    offset_map::{KeyHash, OffsetMap, WARM_KEYS},
     options::{CleanerControl, CleanerOptions, CleanerProgress, CleanerStats},
     output::Output,
     rewriting::Filter,
@@ -20,6 +20,7 @@ use crate::{
         batch::Batch,
         control::ControlType,
         index_entry::{AbortedTxn, OffsetIndexEntry, TimeIndexEntry},
+        record::{Record, Records},
     },
     log::{LogError, producers::LastRecord, state::Segments},
     segment::{MAX_RELATIVE_OFFSET, Segment, SegmentError, Step},
@@ -204,15 +205,18 @@ impl Cleaning {
         } else if transactions.on_batch(header) {
             stats.map_messages_read += count_of(batch);
         } else {
-            for record in batch.records(decompressed, options.max_decompressed_bytes)? {
-                let record = record?;
-                if let Some(key) = record.key()
-                    && record.offset() >= self.first_dirty
-                    && !map.put(key, record.offset())
-                {
-                    return Ok(Walk::Stop);
+            let records = hashed(map, batch.records(decompressed, options.max_decompressed_bytes)?)?;
+            for records in records.chunks(WARM_KEYS) {
+                map.warm(records.iter().filter_map(|(_, key)| *key));
+                for (record, key) in records {
+                    if let Some(key) = *key
+                        && record.offset() >= self.first_dirty
+                        && !map.put(key, record.offset())
+                    {
+                        return Ok(Walk::Stop);
+                    }
+                    stats.map_messages_read += 1;
                 }
-                stats.map_messages_read += 1;
             }
         }
         if header.last_offset() >= self.first_dirty {
@@ -247,6 +251,18 @@ impl Cleaning {
             }
         }
     }
+}
+
+/// Records with the hashes of their keys.
+pub(super) fn hashed<'a>(
+    map: &OffsetMap,
+    records: Records<'a>,
+) -> Result<Vec<(Record<'a>, Option<KeyHash>)>, FormatError> {
+    let hashed = |record: Record<'a>| {
+        let key = record.key().map(|key| map.hash(key));
+        (record, key)
+    };
+    records.map(|record| record.map(hashed)).collect()
 }
 
 pub(super) fn corrupt(segment: &Segment, position: u64, error: FormatError) -> LogError {

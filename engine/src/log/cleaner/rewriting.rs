@@ -3,10 +3,10 @@
 use super::{
     filter::{self, Emptied, RecordDecision, RecordFacts},
     meter::Meter,
-    offset_map::OffsetMap,
+    offset_map::{KeyHash, OffsetMap, WARM_KEYS},
     options::{CleanerOptions, CleanerStats},
     output::{Output, OutputWriter},
-    pass::{Cleaning, Walk, control_type, corrupt, count_of},
+    pass::{Cleaning, Walk, control_type, corrupt, count_of, hashed},
     transactions::Transactions,
 };
 use crate::{
@@ -107,12 +107,15 @@ impl<'a> Filter<'a> {
         let (map, now_ms) = (self.map, self.pass.now_ms);
         let mut kept = Vec::new();
         let (mut read, mut has_tombstone) = (0_u64, false);
-        for record in batch.records(&mut self.decompressed, self.options.max_decompressed_bytes)? {
-            let record = record?;
-            read += 1;
-            if is_control || keeps(map, &record, header.delete_horizon_ms(), now_ms, stats) {
-                has_tombstone |= record.value().is_none();
-                kept.push(KeptRecord::new(&record));
+        let records = hashed(map, batch.records(&mut self.decompressed, self.options.max_decompressed_bytes)?)?;
+        for records in records.chunks(WARM_KEYS) {
+            map.warm(records.iter().filter_map(|(_, key)| *key));
+            for (record, key) in records {
+                read += 1;
+                if is_control || keeps(map, (record, *key), header.delete_horizon_ms(), now_ms, stats) {
+                    has_tombstone |= record.value().is_none();
+                    kept.push(KeptRecord::new(record));
+                }
             }
         }
         stats.messages_read += read;
@@ -141,7 +144,7 @@ impl<'a> Filter<'a> {
 /// Whether a record stays; records above what the map covers do.
 fn keeps(
     map: &OffsetMap,
-    record: &Record<'_>,
+    (record, key): (&Record<'_>, Option<KeyHash>),
     delete_horizon_ms: Option<Timestamp>,
     now_ms: Timestamp,
     stats: &mut CleanerStats,
@@ -151,7 +154,7 @@ fn keeps(
     }
     let facts = RecordFacts {
         offset: record.offset(),
-        last_of_key: record.key().map(|key| map.get(key)),
+        last_of_key: key.map(|key| map.get(key)),
         is_tombstone: record.value().is_none(),
         delete_horizon_ms,
     };
