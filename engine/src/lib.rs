@@ -7,6 +7,7 @@
 //! * [`Log`]: the one writer of a partition: append as leader or follower, flush, roll, truncate;
 //! * [`LogReader`]: any number of readers: by offset, by time, zero-copy through [`FileSlice`];
 //! * [`validate`]: what a producer sent, checked before any lock;
+//! * [`replica`]: what leader and followers of a partition decide: in-sync replicas, high watermark, acks, election;
 //! * [`mod@format`]: every byte on disk, as values;
 //! * [`storage`]: the door to the disk, to be replaced by a simulated one in tests.
 
@@ -15,6 +16,7 @@ pub mod error;
 pub mod format;
 mod log;
 mod manager;
+pub mod replica;
 mod segment;
 pub mod storage;
 mod types;

@@ -1,5 +1,8 @@
-//! What the tests of duramen share: golden directories, the simulated disk and what a log owes after it crashed, and
+//! What the tests of duramen share: golden directories, the simulated disk and what a log owes after it crashed, a cluster, and
 //! the suite that every backend of the disk must pass.
+
+#[allow(clippy::unwrap_used, clippy::expect_used)] // a broken promise is a failed test
+pub mod cluster;
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::expect_used)] // a simulation may panic
 pub mod disk;

@@ -242,3 +242,30 @@ fn equal_seeds_give_equal_traces() {
     };
     assert!(trace() == trace() && !trace().is_empty());
 }
+
+/// Starting over empties the old log first; a checkpointed log start must not lie above what is left of it then.
+#[test]
+fn starting_over_above_a_moved_log_start_survives_a_crash_at_every_operation() {
+    for number in 0.. {
+        let disk = SimDisk::new(7);
+        let storage = history::on(&disk);
+        let mut directory = history::open_log(&storage).unwrap();
+        let log = directory.get_or_create(&history::partition(), &history::config()).unwrap();
+        let mut appended = History::default();
+        appended.step(log, Step::Append(3)).unwrap();
+        log.update_high_watermark(3);
+        log.increment_log_start_offset(2).unwrap();
+        directory.checkpoint().unwrap();
+        disk.crash_at(disk.operations() + number);
+        let log = directory.get_or_create(&history::partition(), &history::config()).unwrap();
+        let done = log.truncate_fully_and_start_at(5, None, history::NOW_MS).is_ok();
+        for how in CRASHES {
+            let image = disk.crash_image(how);
+            let opened = history::open_log(&history::on(&image));
+            assert!(opened.is_ok(), "crashed at operation {number}, {how:?}: {opened:?}");
+        }
+        if done {
+            break;
+        }
+    }
+}

@@ -69,3 +69,68 @@ impl Frame {
         Ok(bytes.get(..Self::decode(bytes)?.size))
     }
 }
+
+/// Whether bytes with magic 0 or 1 are a message of that format. A crash can tear a batch so that its magic reads 0: then
+/// the lengths of key and value do not add up to that of the message.
+pub(crate) fn is_old_message(bytes: &[u8]) -> bool {
+    lengths_of_old_message(bytes).is_ok_and(|(length, fields)| fields.is_none_or(|fields| fields == length))
+}
+
+/// What the length says, and what overhead, key and value come to; `None` where the value's length is out of sight.
+fn lengths_of_old_message(bytes: &[u8]) -> Result<(i64, Option<i64>), FormatError> {
+    let mut reader = Reader::new("old message", bytes);
+    reader.take(LOG_OVERHEAD.saturating_sub(4))?;
+    let length = i64::from(reader.i32()?);
+    reader.u32()?;
+    let mut overhead = i64::from(MIN_BATCH_LENGTH);
+    if reader.i8()? == 1 {
+        reader.i8()?;
+        reader.i64()?;
+        overhead = overhead.saturating_add(8);
+    } else {
+        reader.i8()?;
+    }
+    let key = i64::from(reader.i32()?);
+    let invalid = FormatError::Invalid { what: "key length", value: key, why: "it does not fit the message" };
+    if key < -1 || key > length {
+        return Err(invalid);
+    }
+    let key = key.max(0);
+    let value = match reader.take(usize::try_from(key).unwrap_or(usize::MAX)).and_then(|_| reader.i32()) {
+        Ok(value) => i64::from(value).max(0),
+        Err(_) => return Ok((length, None)),
+    };
+    Ok((length, Some(overhead.saturating_add(key).saturating_add(value))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(magic: u8, length: i32, key: i32, value: i32) -> Vec<u8> {
+        let mut bytes = vec![0; 8];
+        bytes.extend(length.to_be_bytes());
+        bytes.extend([1, 2, 3, 4, magic, 0]);
+        if magic == 1 {
+            bytes.extend([0; 8]);
+        }
+        bytes.extend(key.to_be_bytes());
+        bytes.extend(vec![b'k'; usize::try_from(key).unwrap_or(0)]);
+        bytes.extend(value.to_be_bytes());
+        bytes
+    }
+
+    #[test]
+    fn old_message_is_told_from_a_torn_batch_by_its_lengths() {
+        assert!(is_old_message(&message(0, 14 + 3 + 5, 3, 5)));
+        assert!(is_old_message(&message(1, 22 + 5, -1, 5)));
+        assert!(is_old_message(&message(0, 14, -1, -1)), "a null message");
+        assert!(is_old_message(message(0, 14 + 3000, 2995, 5).get(..61).unwrap_or_default()));
+        assert!(!is_old_message(&message(0, 80, 0, 0)));
+        assert!(!is_old_message(&message(0, 80, 81, 0)));
+        let mut torn = vec![0; 8];
+        torn.extend(80_i32.to_be_bytes());
+        torn.extend([0; 49]);
+        assert!(!is_old_message(&torn));
+    }
+}

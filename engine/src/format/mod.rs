@@ -12,7 +12,7 @@ pub mod clean_shutdown;
 pub mod compression;
 pub mod control;
 mod error;
-mod frame;
+pub(crate) mod frame;
 mod in_place;
 pub mod index_entry;
 pub mod meta_properties;

@@ -51,10 +51,10 @@ impl EpochCache {
         }
     }
 
-    /// These epochs, and of others those that are newer than the latest and begin behind it.
+    /// These epochs, and of others those that are newer than the latest and do not begin before it.
     pub(crate) fn extended_by(mut self, others: &Self) -> Self {
         for entry in others.entries() {
-            let is_later = |last: &EpochEntry| entry.epoch > last.epoch && entry.start_offset > last.start_offset;
+            let is_later = |last: &EpochEntry| entry.epoch > last.epoch && entry.start_offset >= last.start_offset;
             if self.entries.last().is_none_or(is_later) {
                 self.assign(entry.epoch, entry.start_offset);
             }

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     config::LogConfig,
-    format::{checkpoint, names},
+    format::{FormatError, checkpoint, names},
     segment::{Damage, IndexLimits, MAX_SEGMENT_BYTES, Segment, SegmentError, Step, TxnIndex},
     storage::{self, Storage, StorageError},
     types::{Offset, Timestamp, TopicPartition},
@@ -207,11 +207,11 @@ impl Opening<'_> {
     fn check_old_formats(&self, segments: &Segments) -> Result<(), LogError> {
         for segment in segments.iter() {
             let log = segment.log()?;
+            let failed = |error| StorageError::new("read", &segment.files().log(), error);
             let mut scanner = segment.scanner(&log, 0, segment.size(), crate::segment::LOOKUP_BYTES);
-            let step = scanner.step().map_err(|error| StorageError::new("read", &segment.files().log(), error))?;
-            if let Step::Damaged(Damage::Format(
-                error @ crate::format::FormatError::UnsupportedVersion { version: 0 | 1, .. },
-            )) = step
+            if let Step::Damaged(Damage::Format(error @ FormatError::UnsupportedVersion { version: 0 | 1, .. })) =
+                scanner.step().map_err(failed)?
+                && scanner.is_old_message(0).map_err(failed)?
             {
                 return Err(error.into());
             }
@@ -229,7 +229,7 @@ impl Opening<'_> {
                 self.epochs_on_disk = Some(epochs.clone());
                 return Ok(epochs);
             }
-            Some(Err(error @ crate::format::FormatError::UnsupportedVersion { .. })) => return Err(error.into()),
+            Some(Err(error @ FormatError::UnsupportedVersion { .. })) => return Err(error.into()),
             Some(Err(_)) | None => {}
         }
         self.report.epochs_rebuilt = listing.has_epochs || segments.iter().any(|segment| segment.size() > 0);

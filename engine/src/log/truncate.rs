@@ -43,10 +43,17 @@ impl Log {
             return Ok(true);
         }
         self.revoke_cleaning();
-        self.checkpoints.lower(&self.shared.partition, offset)?;
+        self.checkpoints.lower(&self.shared.partition, self.end_on_disk(offset)?)?;
         let result = self.cut_to(offset, now_ms);
         result.map_err(|error| self.poison(error))?;
         Ok(true)
+    }
+
+    /// Where the files end after a cut at an offset: inside a batch, at its base.
+    fn end_on_disk(&self, offset: Offset) -> Result<Offset, LogError> {
+        let segments = Arc::clone(&self.shared.read().segments);
+        let last = segments.floor(offset).ok_or_else(open::no_segment)?;
+        Ok(last.locate(offset)?.map_or(offset, |found| found.header.base_offset().min(offset)))
     }
 
     fn cut_to(&mut self, offset: Offset, now_ms: Timestamp) -> Result<(), LogError> {
@@ -107,7 +114,8 @@ impl Log {
             let why = "it is negative or above the offset to start at";
             return Err(LogError::InvalidArgument { what: "log start offset", value: log_start, why });
         }
-        self.checkpoints.lower(&self.shared.partition, log_start)?;
+        // Between the steps the log ends where the old one began.
+        self.checkpoints.lower(&self.shared.partition, log_start.min(self.first_base_offset()))?;
         self.revoke_cleaning();
         let result = self.start_over(offset, log_start);
         result.map_err(|error| self.poison(error))?;

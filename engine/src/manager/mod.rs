@@ -11,3 +11,11 @@ mod error;
 pub use cleaning::Retention;
 pub use directory::{DirectoryOptions, DirectoryReport, LogDirectory};
 pub use error::OpenError;
+
+use crate::{log::LogOffsets, replica::LocalOffsets};
+
+impl From<LogOffsets> for LocalOffsets {
+    fn from(offsets: LogOffsets) -> Self {
+        Self { log_start: offsets.log_start, high_watermark: offsets.high_watermark, log_end: offsets.log_end }
+    }
+}

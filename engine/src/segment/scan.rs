@@ -7,6 +7,7 @@ use crate::{
     format::{
         FormatError,
         batch::{Batch, BatchHeader, FRAME_SIZE, Frame, HEADER_SIZE},
+        frame,
     },
     storage::{File, Op, Storage},
     types::Offset,
@@ -129,6 +130,14 @@ impl<'a> Scanner<'a> {
         let want = u64::try_from(HEADER_SIZE).unwrap_or(u64::MAX).min(present);
         self.fill(position, want)?;
         Ok(Self::header(self.window(position, want), present).ok())
+    }
+
+    /// Whether the bytes at `position`, where no batch begins, are a message of magic 0 or 1 rather than a torn batch.
+    pub(crate) fn is_old_message(&mut self, position: u64) -> io::Result<bool> {
+        let present = self.end.saturating_sub(position);
+        let want = u64::try_from(HEADER_SIZE).unwrap_or(u64::MAX).min(present);
+        self.fill(position, want)?;
+        Ok(frame::is_old_message(self.window(position, want)))
     }
 
     /// The whole batch that the last step found at `position`.
