@@ -250,7 +250,7 @@ impl Log {
             base_offset: active.base_offset(),
             size: active.size(),
             index_full: active.is_index_full(),
-            created_ms: self.segment_created_ms,
+            created_ms: active.created_ms().unwrap_or(self.opened_ms),
             first_timestamp: self.segment_first_timestamp,
             jitter_ms: roll::jitter_ms(&config, self.jitter_seed, active.base_offset()),
         };
@@ -260,7 +260,9 @@ impl Log {
     /// A new epoch is durable before the first batch that carries it.
     fn assign_epochs(&mut self, headers: &[BatchHeader]) -> Result<(), LogError> {
         let known = std::sync::Arc::clone(&self.shared.read().epochs);
-        let is_new = |header: &BatchHeader| header.leader_epoch().is_some_and(|epoch| known.latest() != Some(epoch));
+        let is_new = |header: &BatchHeader| {
+            header.leader_epoch().is_some_and(|epoch| !known.covers(epoch, header.base_offset()))
+        };
         if !headers.iter().any(is_new) {
             return Ok(());
         }

@@ -31,9 +31,14 @@ impl EpochCache {
         self.entries.last().map(|entry| entry.epoch)
     }
 
+    /// Whether it is the latest epoch that is known to hold from `start_offset` on.
+    pub(crate) fn covers(&self, epoch: LeaderEpoch, start_offset: Offset) -> bool {
+        self.entries.last().is_some_and(|last| last.epoch == epoch && start_offset >= last.start_offset)
+    }
+
     /// Records that `epoch` begins at `start_offset`, and forgets what contradicts it; whether anything changed.
     pub(crate) fn assign(&mut self, epoch: LeaderEpoch, start_offset: Offset) -> bool {
-        if self.entries.last().is_some_and(|last| last.epoch == epoch && start_offset >= last.start_offset) {
+        if self.covers(epoch, start_offset) {
             return false;
         }
         self.entries.retain(|entry| entry.epoch < epoch && entry.start_offset < start_offset);

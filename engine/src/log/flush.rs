@@ -81,7 +81,7 @@ impl Log {
         } else {
             self.begin_segment(&active, base_offset)?;
         }
-        self.segment_created_ms = now_ms;
+        self.active()?.set_created_ms(now_ms);
         self.segment_first_timestamp = None;
         Ok(())
     }

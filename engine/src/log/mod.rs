@@ -88,8 +88,8 @@ pub struct Log {
     jitter_seed: u64,
     producer_id_expiration_ms: i64,
     verification_enabled: bool,
-    /// When the active segment was created or opened, in ms.
-    segment_created_ms: Timestamp,
+    /// When the log was opened, in ms: as old as its segments from before count.
+    opened_ms: Timestamp,
     /// Greatest timestamp of the active segment's first batch.
     segment_first_timestamp: Option<Timestamp>,
     last_flush_ms: Timestamp,
@@ -136,7 +136,7 @@ impl Log {
             jitter_seed: options.jitter_seed,
             producer_id_expiration_ms: options.producer_id_expiration_ms,
             verification_enabled: options.verify_transactions,
-            segment_created_ms: options.now_ms,
+            opened_ms: options.now_ms,
             segment_first_timestamp: None,
             last_flush_ms: options.now_ms,
             topic_id: None,

@@ -92,7 +92,7 @@ impl Log {
         drop(view);
         self.segment_first_timestamp = first_timestamp;
         if cut.size() == 0 {
-            self.segment_created_ms = now_ms;
+            cut.set_created_ms(now_ms);
         }
         Ok(())
     }
@@ -119,7 +119,7 @@ impl Log {
         self.revoke_cleaning();
         let result = self.start_over(offset, log_start);
         result.map_err(|error| self.poison(error))?;
-        self.segment_created_ms = now_ms;
+        self.active()?.set_created_ms(now_ms);
         self.segment_first_timestamp = None;
         Ok(())
     }

@@ -37,7 +37,7 @@ use std::{
     path::Path,
     sync::{
         Arc, Mutex, PoisonError, RwLock,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
 };
 
@@ -45,6 +45,9 @@ use std::{
 pub(crate) const MAX_SEGMENT_BYTES: u64 = 2_147_483_647;
 /// The last offset of a segment exceeds its base by at most this.
 pub(crate) const MAX_RELATIVE_OFFSET: i64 = 2_147_483_647;
+
+/// No time that a host would name.
+const UNKNOWN_MS: i64 = i64::MIN;
 
 /// Where the offset and time index are.
 #[derive(Debug)]
@@ -77,6 +80,8 @@ pub(crate) struct Segment {
     log: Mutex<Option<Arc<File>>>,
     /// Bytes of whole batches; raised by the writer after the write.
     size: AtomicU64,
+    /// When the segment was begun, in ms, as far as the writer noted it.
+    created_ms: AtomicI64,
     /// Guards the indexes; never held during I/O.
     index: RwLock<IndexState>,
     /// Guards the aborted transactions; never held during I/O.
@@ -128,6 +133,7 @@ impl Segment {
             limits,
             log: Mutex::new(None),
             size: AtomicU64::new(size),
+            created_ms: AtomicI64::new(UNKNOWN_MS),
             index: RwLock::new(IndexState::Unloaded),
             txns: RwLock::new(None),
             handed_out: AtomicU64::new(0),
@@ -147,6 +153,15 @@ impl Segment {
     /// Corrects the size after recovery cut the file.
     pub(crate) fn set_size(&self, size: u64) {
         self.size.store(size, Ordering::Release);
+    }
+
+    /// When the segment was begun or emptied, in ms; `None` if that was before the log was opened.
+    pub(crate) fn created_ms(&self) -> Option<i64> {
+        Some(self.created_ms.load(Ordering::Relaxed)).filter(|created_ms| *created_ms != UNKNOWN_MS)
+    }
+
+    pub(crate) fn set_created_ms(&self, created_ms: i64) {
+        self.created_ms.store(created_ms, Ordering::Relaxed);
     }
 
     pub(crate) fn files(&self) -> &SegmentFiles {
@@ -333,6 +348,7 @@ impl Segment {
         } else {
             self.copy_below(position)?
         });
+        segment.set_created_ms(self.created_ms.load(Ordering::Relaxed));
         segment.raise_from_tail(&mut live)?;
         segment.set_live_index(live);
         segment.replace_txns(txns)?;

@@ -29,9 +29,12 @@ pub(super) fn find(log: &Log, offset: i64) -> Result<Option<LogOffsetMetadata>, 
     }
 }
 
-/// Base offset of the batch that a look-up of this offset finds.
+/// Base offset of the batch that a look-up of this offset finds. Below the log start nothing can be read, but the first
+/// batch above may begin there.
 fn look_up(log: &Log, offset: i64) -> Result<i64, LogError> {
-    Ok(find(log, offset)?.map_or(offset, |start| start.offset))
+    let log_start = log.offsets().log_start;
+    let found = find(log, offset.max(log_start))?.map(|start| start.offset);
+    Ok(found.filter(|base| offset >= log_start || *base <= offset).unwrap_or(offset))
 }
 
 impl Slips {
