@@ -42,13 +42,14 @@ def name_of(facts, d):
     """The name of a difference, or None if there is none for it."""
     op, what, message = d.request["op"], d.what, d.messages[0] or ""
     if op in ("append_as_follower", "reopen") and ("full index" in message or "full time index" in message): return "index-overfilled"
+    if op == "reopen" and facts.damaged and "Split operation is only permitted" in message: return "offset-out-of-place"
     if op == "reopen" and "Expected transactional write" in message: return "forgotten-transaction"
     if facts.failed_open and facts.damaged and "is missing in B" in what: return "failed-open"
     if op == "reopen" and facts.damaged and "producer snapshot" in (d.messages[1] or ""): return "newer-version"
     if op == "clean" and facts.damaged and what.startswith("errors differ"): return "damaged-batch-cleaned"
-    if op == "damage" and what.startswith("answers differ in size"):
+    if op == "damage" and what.startswith("answers differ in"):
         if facts.preallocated: return "preallocated-length"
-        if str(d.request.get("suffix", "")).endswith("index"): return "active-index-length"
+        if str(d.request.get("suffix", "")).endswith("index"): return "active-index"
     if op == "reopen" and what.startswith("file leader-epoch-checkpoint differs"): return "epoch-beyond-the-end"
     if facts.reopened_before_truncation and (".timeindex differs" in what or "time_index_entries" in what or op == "offset_for_timestamp"):
         return "greatest-timestamp-lost"

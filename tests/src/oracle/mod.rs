@@ -167,7 +167,9 @@ impl Driver {
             "maybe_increment_high_watermark" => self.maybe_increment_high_watermark(request),
             "increment_log_start_offset" => {
                 let offset = request.int("offset")?;
-                let changed = self.log()?.increment_log_start_offset(offset)?;
+                let log = self.log.as_mut().ok_or(Failure::not_open())?;
+                self.slips.check_log_start(log, offset)?;
+                let changed = log.increment_log_start_offset(offset)?;
                 self.slips.on_log_start(changed);
                 Ok(answers::fields([("changed", json!(changed))]))
             }

@@ -69,6 +69,17 @@ impl Slips {
         }
     }
 
+    /// The log start may not move above the high watermark, wherever Kafka has that.
+    pub(super) fn check_log_start(&self, log: &Log, offset: i64) -> Result<(), LogError> {
+        let offsets = log.offsets();
+        let high_watermark = self.high_watermark(&offsets);
+        if offset > high_watermark {
+            let (log_start, log_end) = (offsets.log_start, high_watermark);
+            return Err(LogError::OffsetOutOfRange { offset, log_start, log_end });
+        }
+        Ok(())
+    }
+
     pub(super) fn high_watermark(&self, offsets: &LogOffsets) -> i64 {
         self.below_log_start.unwrap_or(offsets.high_watermark)
     }
