@@ -20,6 +20,17 @@ pub fn skip(why: &str) {
     assert_ne!(env::var("DURAMEN_REQUIRE_ALL").as_deref(), Ok("1"), "nothing may be skipped: {why}");
 }
 
+/// The first of these programs that is not installed.
+#[must_use]
+pub fn tools_missing<'a>(tools: &[&'a str]) -> Option<&'a str> {
+    let runs = |tool: &&&str| {
+        let version = if **tool == "python3" { "--version" } else { "-version" };
+        let status = Command::new(tool).arg(version).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        status.is_ok_and(|status| status.success())
+    };
+    tools.iter().find(|tool| !runs(tool)).copied()
+}
+
 /// Kafka's jars.
 #[derive(Debug)]
 pub struct Kafka {
@@ -33,11 +44,8 @@ impl Kafka {
     /// The reason.
     pub fn get() -> Result<Self, String> {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("kafka/get");
-        for tool in ["java", "mvn"] {
-            let found = Command::new(tool).arg("-version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-            if !found.is_ok_and(|status| status.success()) {
-                return Err(format!("{tool} is not installed"));
-            }
+        if let Some(tool) = tools_missing(&["java", "mvn"]) {
+            return Err(format!("{tool} is not installed"));
         }
         let output = Command::new(script).output().map_err(|error| error.to_string())?;
         if !output.status.success() {
