@@ -41,7 +41,7 @@ def batches(data):
 def name_of(facts, d):
     """The name of a difference, or None if there is none for it."""
     op, what, message = d.request["op"], d.what, d.messages[0] or ""
-    if op in ("append_as_follower", "reopen") and ("full index" in message or "full time index" in message): return "index-overfilled"
+    if op in ("append_as_follower", "reopen", "clean") and ("full index" in message or "full time index" in message): return "index-overfilled"
     if op == "reopen" and facts.damaged and "Split operation is only permitted" in message: return "offset-out-of-place"
     if op == "reopen" and "Expected transactional write" in message: return "forgotten-transaction"
     if facts.failed_open and facts.damaged and "is missing in B" in what: return "failed-open"
