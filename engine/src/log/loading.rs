@@ -4,7 +4,7 @@
 //! `LogLoader.removeTempFilesAndCollectSwapFiles` and what it is called from.
 
 use crate::{
-    format::names::{FileName, SegmentFile, Suffix},
+    format::names::{self, FileName, SegmentFile, Suffix},
     storage::{Entry, EntryKind},
     types::Offset,
 };
@@ -24,8 +24,8 @@ pub(super) struct SegmentFound {
 pub(super) struct Listing {
     /// Leftovers that are removed: retired files, unfinished outputs, indexes without a log.
     pub(super) remove: Vec<String>,
-    /// Complete outputs of a swap that has to be finished: their base offsets.
-    pub(super) swapped_logs: Vec<Offset>,
+    /// Complete outputs of a swap that has to be finished: their base offsets, and bytes.
+    pub(super) swapped_logs: BTreeMap<Offset, u64>,
     /// All files of a swap, by their final names.
     pub(super) swapped_files: Vec<String>,
     /// Segments by base offset.
@@ -62,7 +62,7 @@ pub(super) fn sort_out(entries: &[Entry]) -> Listing {
             Suffix::Swap if unfinished.is_some_and(|unfinished| offset >= unfinished) => listing.remove.push(name),
             Suffix::Swap => {
                 if file == SegmentFile::Log {
-                    listing.swapped_logs.push(offset);
+                    listing.swapped_logs.insert(offset, len);
                 }
                 listing.swapped_files.push(name.trim_end_matches(Suffix::Swap.text()).to_owned());
             }
@@ -101,12 +101,22 @@ impl Listing {
                 (found.has_txn_index, SegmentFile::TxnIndex),
             ];
             for (_, file) in kinds.into_iter().filter(|(present, _)| *present) {
-                self.remove.push(crate::format::names::segment_file(file, *base_offset));
+                self.remove.push(names::segment_file(file, *base_offset));
             }
         }
         for base_offset in bases {
             self.segments.remove(&base_offset);
         }
+    }
+
+    /// Name of an output that takes no place: the first part of a split segment, if no batch is in it. It stands for the
+    /// offsets of its source, and goes after it.
+    pub(super) fn empty_part(&self) -> Option<String> {
+        let (base_offset, bytes) = self.swapped_logs.first_key_value()?;
+        let is_part =
+            |name: &String| matches!(FileName::parse(name), FileName::Segment { offset, .. } if offset == *base_offset);
+        let is_alone = self.swapped_files.iter().filter(|name| is_part(name)).count() == 1;
+        (*bytes == 0 && is_alone && self.swapped_logs.len() > 1).then(|| names::log(*base_offset))
     }
 
     /// Names of the files that a finished swap replaces: those whose number lies in the offsets of its outputs, `first`
@@ -141,8 +151,25 @@ mod tests {
             "00000000000000000009.index.swap",
             "00000000000000000000.log.swap",
         ]));
-        assert_eq!(listing.swapped_logs, [0]);
+        assert!(listing.swapped_logs.keys().eq(&[0]));
         assert_eq!(listing.remove.len(), 3);
+    }
+
+    #[test]
+    fn empty_output_before_another_takes_no_place_unless_it_has_an_index() {
+        let listed = |names: &[&str], bytes: u64| {
+            let mut entries = entries(names);
+            if let Some(first) = entries.first_mut() {
+                first.len = bytes;
+            }
+            sort_out(&entries).empty_part()
+        };
+        let (empty, index) = ("00000000000000000000.log.swap", "00000000000000000000.index.swap");
+        let other = "00000000000000000009.log.swap";
+        assert_eq!(listed(&[empty, other], 0).as_deref(), Some("00000000000000000000.log"));
+        assert_eq!(listed(&[empty, other], 1), None);
+        assert_eq!(listed(&[empty, other, index], 0), None);
+        assert_eq!(listed(&[empty], 0), None);
     }
 
     #[test]

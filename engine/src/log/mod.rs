@@ -22,6 +22,7 @@ mod retention;
 mod retire;
 mod roll;
 mod snapshots;
+mod split;
 mod state;
 mod transactions;
 mod truncate;

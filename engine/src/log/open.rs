@@ -1,8 +1,9 @@
 //! Opening a log: from the files of a partition directory to a writer.
 //!
 //! Order, and what a crash leaves: leftovers go first (they are recognised again); then everything is read and decided,
-//! and nothing is written when the decision is to refuse; then segments behind a cut go, newest first with a directory
-//! sync each (a prefix of the log); then the cut; then indexes and snapshots (made anew the next time).
+//! and nothing is written when the decision is to refuse; a segment whose offsets leave its range is split, and all
+//! begins again (see [`super::split`]); then segments behind a cut go, newest first with a directory sync each (a prefix
+//! of the log); then the cut; then indexes and snapshots (made anew the next time).
 
 use super::{
     Log, LogError,
@@ -14,12 +15,13 @@ use super::{
     rebuild::Rebuild,
     recovery::{self, Cut, Decision, Found, OnCorruption, RecoveryProgress, RecoveryReport, Replay, Scan},
     snapshots::Snapshots,
+    split::{self, Interrupted},
     state::{LogOffsetMetadata, Segments, Shared, View},
 };
 use crate::{
     config::LogConfig,
     format::{FormatError, checkpoint, names},
-    segment::{Damage, IndexLimits, MAX_SEGMENT_BYTES, Segment, SegmentError, Step, TxnIndex},
+    segment::{Damage, IndexLimits, MAX_SEGMENT_BYTES, Segment, SegmentError, TxnIndex},
     storage::{self, Storage, StorageError},
     types::{Offset, Timestamp, TopicPartition},
 };
@@ -78,12 +80,12 @@ impl OpenOptions {
 }
 
 /// An open in progress.
-struct Opening<'a> {
-    storage: &'a Arc<dyn Storage>,
+pub(super) struct Opening<'a> {
+    pub(super) storage: &'a Arc<dyn Storage>,
     checkpoints: &'a Arc<Checkpoints>,
     partition: &'a TopicPartition,
     dir: PathBuf,
-    options: &'a OpenOptions,
+    pub(super) options: &'a OpenOptions,
     limits: IndexLimits,
     report: RecoveryReport,
     /// What the leader-epoch checkpoint holds, if it can be read.
@@ -107,9 +109,17 @@ pub(super) fn open(
         report: RecoveryReport { clean: options.clean, ..RecoveryReport::default() },
         epochs_on_disk: None,
     };
-    let listing = opening.clean_up()?;
-    let log = opening.load(&listing, progress)?;
-    Ok((log, opening.report))
+    loop {
+        let listing = opening.clean_up()?;
+        match opening.load(&listing, progress) {
+            Ok(log) => return Ok((log, opening.report)),
+            Err(Interrupted::Failed(error)) => return Err(error),
+            Err(Interrupted::Overflow(overflow)) => {
+                overflow.split(&**storage, &opening.dir)?;
+                opening.report.restart(overflow.base_offset());
+            }
+        }
+    }
 }
 
 impl Opening<'_> {
@@ -124,7 +134,8 @@ impl Opening<'_> {
         let listing = loading::sort_out(&entries);
         let mut remove: BTreeSet<String> = listing.remove.iter().cloned().collect();
         if !listing.swapped_logs.is_empty() {
-            let (first, end) = self.swap_range(&listing.swapped_logs)?;
+            let (first, end) =
+                swap::replaced_offsets(&**self.storage, &self.dir, listing.swapped_logs.keys().copied())?;
             remove.extend(listing.replaced_by_swap(&entries, first, end));
         }
         if remove.is_empty() && listing.swapped_files.is_empty() {
@@ -134,43 +145,30 @@ impl Opening<'_> {
         let leftovers: Vec<&str> = remove.iter().map(String::as_str).collect();
         swap::remove_leftovers(&**self.storage, &self.dir, &leftovers)?;
         self.report.files_removed.extend(remove);
-        swap::finish_renames(&**self.storage, &self.dir, &listing.swapped_files)?;
+        let mut names = listing.swapped_files.clone();
+        if let Some(name) = listing.empty_part() {
+            let swap = format!("{name}{}", names::Suffix::Swap.text());
+            swap::remove_leftovers(&**self.storage, &self.dir, &[swap.as_str()])?;
+            names.retain(|other| *other != name);
+        }
+        swap::finish_renames(&**self.storage, &self.dir, &names)?;
         let listing = loading::sort_out(&self.storage.list(&self.dir)?);
         self.report.foreign.clone_from(&listing.foreign);
         Ok(listing)
-    }
-
-    /// The offsets that the outputs of a swap stand for.
-    fn swap_range(&self, swapped_logs: &[Offset]) -> Result<(Offset, Offset), LogError> {
-        let mut range = (Offset::MAX, Offset::MIN);
-        for base_offset in swapped_logs {
-            let path = self.dir.join(format!("{}{}", names::log(*base_offset), names::Suffix::Swap.text()));
-            let failed = |error| StorageError::new("read", &path, error);
-            let file = self.storage.open(&path, storage::Access::Read)?;
-            let len = self.storage.len(&file).map_err(failed)?;
-            let segment = self.segment(*base_offset, len);
-            let mut scanner = segment.scanner(&file, 0, len, crate::segment::SCAN_BYTES);
-            let mut end = base_offset.saturating_add(1);
-            while let Step::Batch(_, header) = scanner.step().map_err(failed)? {
-                end = header.next_offset();
-            }
-            range = (range.0.min(*base_offset), range.1.max(end));
-        }
-        Ok(range)
     }
 
     fn segment(&self, base_offset: Offset, size: u64) -> Segment {
         Segment::open(self.storage, &self.dir, base_offset, self.limits, size)
     }
 
-    fn load(&mut self, listing: &Listing, progress: &mut dyn FnMut(RecoveryProgress)) -> Result<Log, LogError> {
+    fn load(&mut self, listing: &Listing, progress: &mut dyn FnMut(RecoveryProgress)) -> Result<Log, Interrupted> {
         let recovery_point = self.checkpoints.recovery_point(self.partition).unwrap_or(0);
         let mut segments = Segments::default();
         for (base_offset, found) in &listing.segments {
             if found.log_bytes > MAX_SEGMENT_BYTES {
                 let value = i64::try_from(found.log_bytes).unwrap_or(i64::MAX);
                 let why = "a log file holds at most 2147483647 bytes";
-                return Err(LogError::InvalidArgument { what: "size of a segment", value, why });
+                return Err(LogError::InvalidArgument { what: "size of a segment", value, why }.into());
             }
             segments.insert(Arc::new(self.segment(*base_offset, found.log_bytes)));
         }
@@ -180,7 +178,7 @@ impl Opening<'_> {
                 self.storage.forget_cached(&*segment.log()?).map_err(failed)?;
             }
         }
-        self.check_old_formats(&segments)?;
+        recovery::check_old_formats(&segments)?;
         let mut snapshots = Snapshots::new(self.storage, &self.dir, listing.snapshots.iter().copied());
         let mut epochs = self.read_epochs(listing, &segments)?;
         let log_start = self.log_start(&segments);
@@ -193,30 +191,15 @@ impl Opening<'_> {
             }
         }
         self.repair(listing, &mut segments, &mut snapshots, &mut replay, recovery_point)?;
+        self.split_sealed(listing, &segments, recovery_point)?;
         let log_end = if self.options.clean {
-            self.open_clean(&segments, recovery_point)?
+            self.open_clean(listing, &segments, recovery_point)?
         } else {
-            self.recover(&mut segments, &mut snapshots, &mut replay, recovery_point, progress)?
+            self.recover(listing, &mut segments, &mut snapshots, &mut replay, recovery_point, progress)?
         };
         epochs.truncate_from_end(log_end);
         replay.epochs = epochs.extended_by(&replay.epochs);
-        self.finish(segments, snapshots, replay, log_end, recovery_point)
-    }
-
-    /// Magic 0 and 1 are refused with a reason before anything is taken for damage.
-    fn check_old_formats(&self, segments: &Segments) -> Result<(), LogError> {
-        for segment in segments.iter() {
-            let log = segment.log()?;
-            let failed = |error| StorageError::new("read", &segment.files().log(), error);
-            let mut scanner = segment.scanner(&log, 0, segment.size(), crate::segment::LOOKUP_BYTES);
-            if let Step::Damaged(Damage::Format(error @ FormatError::UnsupportedVersion { version: 0 | 1, .. })) =
-                scanner.step().map_err(failed)?
-                && scanner.is_old_message(0).map_err(failed)?
-            {
-                return Err(error.into());
-            }
-        }
-        Ok(())
+        Ok(self.finish(segments, snapshots, replay, log_end, recovery_point)?)
     }
 
     /// The epochs in their checkpoint; if that is lost or unreadable they come from the batches.
@@ -245,20 +228,21 @@ impl Opening<'_> {
         snapshots: &mut Snapshots,
         replay: &mut Replay,
         recovery_point: Offset,
-    ) -> Result<(), LogError> {
-        let recovered_from = match segments.floor(recovery_point) {
-            _ if self.options.clean => Offset::MAX,
-            Some(floor) => floor.base_offset(),
-            None => return Ok(()),
-        };
+    ) -> Result<(), Interrupted> {
+        let recovered_from = self.recovered_from(segments, recovery_point);
         let trusted: Vec<_> = segments.iter().map(Arc::clone).collect();
         for segment in trusted.iter().take_while(|segment| segment.base_offset() < recovered_from) {
-            let found = listing.segments.get(&segment.base_offset()).copied().unwrap_or_default();
-            if found.has_offset_index && (!found.has_txn_index || segment.read_txns()?.is_some()) {
+            if !needs_repair(listing, segment)? {
                 continue;
             }
             let before = segments.below(segment.base_offset());
             let scan = self.scan_segment(&before, segment, snapshots, replay, &mut |_| {})?;
+            if split::left_range(scan.damage.as_ref()) {
+                self.split_if_whole(listing, segments, segment, recovery_point)?;
+            }
+            if scan.damage.is_some() {
+                self.check_log_start(segments, scan.next_offset)?;
+            }
             self.report.segments_scanned += 1;
             self.report.bytes_scanned += scan.valid_bytes;
             let scans = vec![(Arc::clone(segment), scan)];
@@ -267,13 +251,29 @@ impl Opening<'_> {
         Ok(())
     }
 
+    /// The base of the first segment that recovery reads again.
+    pub(super) fn recovered_from(&self, segments: &Segments, recovery_point: Offset) -> Offset {
+        let floor = segments.floor(recovery_point).or(segments.first()).filter(|_| !self.options.clean);
+        floor.map_or(Offset::MAX, |floor| floor.base_offset())
+    }
+
     /// After a clean close: no batch is read but those behind the last index entry. The result is the log end.
-    fn open_clean(&mut self, segments: &Segments, recovery_point: Offset) -> Result<Offset, LogError> {
+    fn open_clean(
+        &mut self,
+        listing: &Listing,
+        segments: &Segments,
+        recovery_point: Offset,
+    ) -> Result<Offset, Interrupted> {
         let Some(active) = segments.active().map(Arc::clone) else {
             return Ok(self.log_start(segments));
         };
         let tail = active.activate()?;
         let next_offset = tail.next_offset.unwrap_or(active.base_offset());
+        if split::is_beyond(active.base_offset(), next_offset.saturating_sub(1)) {
+            self.split_if_whole(listing, segments, &active, recovery_point)?;
+            let scan = recovery::scan(&**self.storage, &active, &mut Replay::default(), u64::MAX, &mut |_| {})?;
+            return Err(self.refuse(&active, &scan, recovery_point)?.into());
+        }
         self.check_log_start(segments, next_offset)?;
         let Some(damage) = tail.damage else {
             return Ok(next_offset);
@@ -284,7 +284,7 @@ impl Opening<'_> {
             Decision::Cut { position } => self.cut(&active, position, &damage)?,
             Decision::Refuse => {
                 let scan = recovery::scan(&**self.storage, &active, &mut Replay::default(), u64::MAX, &mut |_| {})?;
-                return Err(self.refuse(&active, &scan, recovery_point)?);
+                return Err(self.refuse(&active, &scan, recovery_point)?.into());
             }
         }
         Ok(next_offset)
@@ -293,16 +293,14 @@ impl Opening<'_> {
     /// Reads every segment from the one that holds the recovery point, decides, and carries it out.
     fn recover(
         &mut self,
+        listing: &Listing,
         segments: &mut Segments,
         snapshots: &mut Snapshots,
         replay: &mut Replay,
         recovery_point: Offset,
         progress: &mut dyn FnMut(RecoveryProgress),
-    ) -> Result<Offset, LogError> {
-        let first_base = segments.first().map(|first| first.base_offset());
-        let Some(from) = segments.floor(recovery_point).map(|floor| floor.base_offset()).or(first_base) else {
-            return Ok(self.log_start(segments));
-        };
+    ) -> Result<Offset, Interrupted> {
+        let from = self.recovered_from(segments, recovery_point);
         let bytes_total = segments.from(from).map(|segment| segment.size()).sum();
         let mut bytes_done = 0;
         let mut scans = Vec::new();
@@ -319,7 +317,13 @@ impl Opening<'_> {
         }
         self.report.segments_scanned = scans.len();
         self.report.bytes_scanned = bytes_done;
-        self.carry_out(segments, snapshots, scans, recovery_point)
+        if let Some((last, scan)) = scans.last() {
+            if split::left_range(scan.damage.as_ref()) {
+                self.split_if_whole(listing, segments, last, recovery_point)?;
+            }
+            self.check_log_start(segments, scan.next_offset)?;
+        }
+        Ok(self.carry_out(segments, snapshots, scans, recovery_point)?)
     }
 
     /// Reads a segment's batches, its producers having been rebuilt from what lies before it (`LogLoader.recoverSegment`).
@@ -370,14 +374,7 @@ impl Opening<'_> {
             return Ok(self.log_start(segments));
         };
         let log_end = last_scan.next_offset;
-        self.check_log_start(segments, log_end)?;
-        let found = Found {
-            damage: last_scan.damage.as_ref(),
-            valid_bytes: last_scan.valid_bytes,
-            next_offset: log_end,
-            recovery_point,
-        };
-        match (recovery::decide(found, self.options.on_corruption), &last_scan.damage) {
+        match (recovery::decide(last_scan.found(recovery_point), self.options.on_corruption), &last_scan.damage) {
             (Decision::Refuse, _) => return Err(self.refuse(last, last_scan, recovery_point)?),
             (Decision::Cut { position }, Some(damage)) => {
                 self.checkpoints.lower(self.partition, log_end.max(self.log_start(segments)))?;
@@ -402,7 +399,7 @@ impl Opening<'_> {
         Ok(log_end)
     }
 
-    fn refuse(&self, segment: &Segment, scan: &Scan, recovery_point: Offset) -> Result<LogError, LogError> {
+    pub(super) fn refuse(&self, segment: &Segment, scan: &Scan, recovery_point: Offset) -> Result<LogError, LogError> {
         let partition = self.partition.to_string();
         let corruption = recovery::corruption(&**self.storage, partition, segment, scan, recovery_point)?;
         Ok(LogError::Corrupt(Box::new(corruption)))
@@ -442,13 +439,13 @@ impl Opening<'_> {
     }
 
     /// The log start offset: as checkpointed, but not below the first segment.
-    fn log_start(&self, segments: &Segments) -> Offset {
+    pub(super) fn log_start(&self, segments: &Segments) -> Offset {
         let checkpointed = self.checkpoints.log_start(self.partition).unwrap_or(0);
         segments.first().map_or(checkpointed, |first| checkpointed.max(first.base_offset()))
     }
 
     /// A log start above the end would empty the log: a checkpoint alone does not decide that (P6).
-    fn check_log_start(&self, segments: &Segments, log_end: Offset) -> Result<(), LogError> {
+    pub(super) fn check_log_start(&self, segments: &Segments, log_end: Offset) -> Result<(), LogError> {
         let log_start = self.log_start(segments);
         if log_end >= log_start || self.options.on_corruption == OnCorruption::Truncate {
             return Ok(());
@@ -527,6 +524,12 @@ impl Opening<'_> {
         }
         Ok(log)
     }
+}
+
+/// Whether what is derived of a segment has to be made anew (`LogLoader.loadSegmentFiles`).
+pub(super) fn needs_repair(listing: &Listing, segment: &Segment) -> Result<bool, SegmentError> {
+    let found = listing.segments.get(&segment.base_offset()).copied().unwrap_or_default();
+    Ok(!found.has_offset_index || (found.has_txn_index && segment.read_txns()?.is_none()))
 }
 
 /// Removes the files of one segment, the log first and durably; what is left without a log is a leftover.

@@ -3,14 +3,20 @@
 //! [`scan`] only reads. [`decide`] is pure: from what the scan found to what happens. The log carries it out, newest
 //! segment first, so that a crash in the middle leaves a prefix of the log, on which the same table decides the same.
 
-use super::{epochs::EpochCache, error::Corruption, producers::ProducerState};
+use super::{
+    epochs::EpochCache,
+    error::{Corruption, LogError},
+    producers::ProducerState,
+    state::Segments,
+};
 use crate::{
     format::{
+        FormatError,
         batch::{Batch, BatchHeader, HEADER_SIZE},
         control::EndTxnMarker,
         index_entry::AbortedTxn,
     },
-    segment::{Damage, LiveIndex, MAX_RELATIVE_OFFSET, SCAN_BYTES, Scanner, Segment, SegmentError, Step},
+    segment::{Damage, LOOKUP_BYTES, LiveIndex, MAX_RELATIVE_OFFSET, SCAN_BYTES, Scanner, Segment, SegmentError, Step},
     storage::{Storage, StorageError},
     types::Offset,
 };
@@ -37,6 +43,8 @@ pub struct RecoveryReport {
     pub bytes_scanned: u64,
     /// Where the log was cut, and why; `None` when every byte was a batch.
     pub cut: Option<Cut>,
+    /// Base offsets of segments that were split because their offsets left their range.
+    pub segments_split: Vec<Offset>,
     /// Base offsets of segments dropped because they lay behind the cut.
     pub segments_dropped: Vec<Offset>,
     /// Base offsets of segments whose indexes were made anew.
@@ -63,6 +71,13 @@ pub struct Cut {
 }
 
 impl RecoveryReport {
+    /// The load begins again, after a segment was split.
+    pub(super) fn restart(&mut self, split: Offset) {
+        let Self { clean, files_removed, mut segments_split, .. } = std::mem::take(self);
+        segments_split.push(split);
+        *self = Self { clean, files_removed, segments_split, ..Self::default() };
+    }
+
     /// Whether the open changed nothing but derived files.
     #[must_use]
     pub fn is_whole(&self) -> bool {
@@ -76,6 +91,9 @@ impl fmt::Display for RecoveryReport {
         write!(f, "{how}, {} segments and {} bytes checked", self.segments_scanned, self.bytes_scanned)?;
         if let Some(cut) = &self.cut {
             write!(f, "; segment {} cut at byte {} ({} bytes: {})", cut.segment, cut.position, cut.bytes, cut.damage)?;
+        }
+        if !self.segments_split.is_empty() {
+            write!(f, "; segments {:?} split", self.segments_split)?;
         }
         if !self.segments_dropped.is_empty() {
             write!(f, "; segments {:?} dropped", self.segments_dropped)?;
@@ -119,6 +137,14 @@ pub(super) struct Scan {
     pub(super) aborted: Vec<AbortedTxn>,
 }
 
+impl Scan {
+    /// The facts that decide.
+    pub(super) fn found(&self, recovery_point: Offset) -> Found<'_> {
+        let damage = self.damage.as_ref();
+        Found { damage, valid_bytes: self.valid_bytes, next_offset: self.next_offset, recovery_point }
+    }
+}
+
 /// What the batches say besides where they are; carried from segment to segment.
 #[derive(Debug, Default)]
 pub(super) struct Replay {
@@ -139,6 +165,22 @@ impl Replay {
         self.producers.set_end_offset(header.next_offset());
         aborted
     }
+}
+
+/// Magic 0 and 1 are refused with a reason before anything is taken for damage.
+pub(super) fn check_old_formats(segments: &Segments) -> Result<(), LogError> {
+    for segment in segments.iter() {
+        let log = segment.log()?;
+        let failed = |error| StorageError::new("read", &segment.files().log(), error);
+        let mut scanner = segment.scanner(&log, 0, segment.size(), LOOKUP_BYTES);
+        if let Step::Damaged(Damage::Format(error @ FormatError::UnsupportedVersion { version: 0 | 1, .. })) =
+            scanner.step().map_err(failed)?
+            && scanner.is_old_message(0).map_err(failed)?
+        {
+            return Err(error.into());
+        }
+    }
+    Ok(())
 }
 
 /// Reads every batch of a segment below byte `limit` with its checksum, and replays it.
@@ -290,7 +332,7 @@ pub(super) struct Found<'a> {
 /// | damage | where | wanted | outcome |
 /// |---|---|---|---|
 /// | none | | | keep |
-/// | offsets beyond the segment's range | anywhere | | refuse: the data may be whole |
+/// | offsets beyond the segment's range, which cannot be split | anywhere | | refuse: the data may be whole |
 /// | any | at or above the recovery point | | cut: a torn tail |
 /// | any | below the recovery point | report | refuse: corruption |
 /// | any | below the recovery point | truncate | cut, as Kafka does |

@@ -364,16 +364,7 @@ impl Segment {
             _ => {}
         }
         let to = self.storage.open(&copy, Access::Create)?;
-        let mut buffer = vec![0; SCAN_BYTES];
-        let mut at = 0;
-        while at < position {
-            let len = usize::try_from(position - at).unwrap_or(usize::MAX).min(buffer.len());
-            let piece = buffer.get_mut(..len).unwrap_or_default();
-            storage::read_exact_at(&*self.storage, &from, at, piece)
-                .and_then(|()| storage::write_at(&*self.storage, &to, at, piece))
-                .map_err(|error| self.log_error("copy", error))?;
-            at += u64::try_from(len).unwrap_or(u64::MAX);
-        }
+        storage::copy(&*self.storage, (&from, 0), &to, position).map_err(|error| self.log_error("copy", error))?;
         self.sync_one(&to).map_err(|error| StorageError::new("sync", &copy, error))?;
         self.storage.rename(&copy, &path)?;
         self.storage.sync_dir(self.files.dir())?;

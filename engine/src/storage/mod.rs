@@ -22,6 +22,7 @@ pub use atomic::{read_file, write_atomically};
 pub use map::MappedFile;
 pub use posix::Posix;
 pub use sendfile::{read_exact, send, send_all};
+pub(crate) use single::copy;
 pub use single::{read_at, read_exact_at, sync, write_at};
 pub use uring::{Backend, DEFAULT_RING_ENTRIES, Uring, open_best};
 

@@ -38,6 +38,26 @@ pub fn read_exact_at(storage: &dyn Storage, file: &File, at: u64, into: &mut [u8
     }
 }
 
+/// Bytes copied at once.
+const COPY_BYTES: usize = 1 << 20;
+
+/// Copies `len` bytes of a file, from a byte position on, to the begin of another.
+///
+/// # Errors
+/// `UnexpectedEof` when the file ends first, or what the disk says.
+pub(crate) fn copy(storage: &dyn Storage, (from, start): (&File, u64), to: &File, len: u64) -> io::Result<()> {
+    let mut buffer = vec![0; COPY_BYTES.min(usize::try_from(len).unwrap_or(usize::MAX))];
+    let mut copied = 0;
+    while copied < len {
+        let piece = usize::try_from(len - copied).unwrap_or(usize::MAX).min(buffer.len());
+        let bytes = buffer.get_mut(..piece).unwrap_or_default();
+        read_exact_at(storage, from, start + copied, bytes)?;
+        write_at(storage, to, copied, bytes)?;
+        copied += u64::try_from(piece).unwrap_or(u64::MAX);
+    }
+    Ok(())
+}
+
 /// Makes everything written to `file` so far durable.
 ///
 /// # Errors

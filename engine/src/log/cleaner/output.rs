@@ -13,8 +13,7 @@ use crate::{
         rewrite::{self, KeptRecord},
     },
     segment::{
-        Damage, IndexLimits, LiveIndex, MAX_RELATIVE_OFFSET, MAX_SEGMENT_BYTES, Segment, SegmentError, SegmentFiles,
-        TxnIndex,
+        IndexLimits, LiveIndex, MAX_RELATIVE_OFFSET, MAX_SEGMENT_BYTES, Segment, SegmentError, SegmentFiles, TxnIndex,
     },
     storage::{self, Access, File, Op, Storage, StorageError},
     types::{Offset, Timestamp},
@@ -132,11 +131,9 @@ impl OutputWriter {
     fn add(&mut self, start: usize) -> Result<u64, Failure> {
         let header = BatchHeader::decode(self.buffer.get(start..).unwrap_or_default())?;
         let position = self.written.saturating_add(u64::try_from(start).unwrap_or(u64::MAX));
-        let last_offset = header.last_offset();
-        if last_offset.saturating_sub(self.base_offset) > MAX_RELATIVE_OFFSET {
-            let damage = Damage::OffsetOutOfRange { last_offset };
-            let error = SegmentError::Corrupt { base_offset: self.base_offset, position, damage };
-            return Err(Failure::Log(error.into()));
+        if header.last_offset().saturating_sub(self.base_offset) > MAX_RELATIVE_OFFSET {
+            let why = "a segment's offsets leave its range: the log has to be opened again, which splits it";
+            return Err(Failure::Log(LogError::CleaningAborted { why }));
         }
         if self.size() > MAX_SEGMENT_BYTES {
             let why = "its output would be larger than a segment can be";

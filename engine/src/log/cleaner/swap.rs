@@ -27,9 +27,9 @@ use super::{super::Log, output::Output};
 use crate::{
     format::names::{self, Suffix},
     log::{LogError, state::Segments},
-    segment::{IndexLimits, Segment},
-    storage::{Storage, StorageError},
-    types::Timestamp,
+    segment::{IndexLimits, SCAN_BYTES, Scanner, Segment, Step},
+    storage::{Access, Storage, StorageError},
+    types::{Offset, Timestamp},
 };
 use std::{path::Path, sync::Arc};
 
@@ -74,17 +74,39 @@ fn names_of(output: &Output) -> Vec<String> {
     names
 }
 
-/// Gives files under `.swap` their final names: logs first, durably, then the others.
+/// The offsets that the outputs of a swap stand for, and so replace: first and, exclusive, end.
+pub(in crate::log) fn replaced_offsets(
+    storage: &dyn Storage,
+    dir: &Path,
+    swapped_logs: impl IntoIterator<Item = Offset>,
+) -> Result<(Offset, Offset), StorageError> {
+    let mut range = (Offset::MAX, Offset::MIN);
+    for base_offset in swapped_logs {
+        let path = dir.join(format!("{}{}", names::log(base_offset), Suffix::Swap.text()));
+        let failed = |error| StorageError::new("read", &path, error);
+        let file = storage.open(&path, Access::Read)?;
+        let len = storage.len(&file).map_err(failed)?;
+        let mut scanner = Scanner::new(storage, &file, 0, len, SCAN_BYTES);
+        let mut end = base_offset.saturating_add(1);
+        while let Step::Batch(_, header) = scanner.step().map_err(failed)? {
+            end = header.next_offset();
+        }
+        range = (range.0.min(base_offset), range.1.max(end));
+    }
+    Ok(range)
+}
+
+/// Gives files under `.swap` their final names: logs first, in order and each durably, then the others. So the logs that
+/// still end in `.swap` are neighbours, and nothing lies between them that recovery could take for their source.
 pub(in crate::log) fn finish_renames(storage: &dyn Storage, dir: &Path, names: &[String]) -> Result<(), StorageError> {
-    let (logs, others): (Vec<_>, Vec<_>) = names.iter().partition(|name| name.ends_with(".log"));
-    for group in [logs, others] {
-        for name in &group {
+    let (mut logs, others): (Vec<_>, Vec<_>) = names.iter().partition(|name| name.ends_with(".log"));
+    logs.sort();
+    for group in logs.chunks(1).chain((!others.is_empty()).then_some(others.as_slice())) {
+        for name in group {
             let from = dir.join(format!("{name}{}", Suffix::Swap.text()));
             storage.rename(&from, &dir.join(name))?;
         }
-        if !group.is_empty() {
-            storage.sync_dir(dir)?;
-        }
+        storage.sync_dir(dir)?;
     }
     Ok(())
 }
