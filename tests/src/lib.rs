@@ -1,11 +1,14 @@
-//! What the tests of duramen share: golden directories, the simulated disk and what a log owes after it crashed, a cluster, and
-//! the suite that every backend of the disk must pass.
+//! What the tests of duramen share: golden directories, the simulated disk, a log on it and what a log owes after it crashed, a
+//! cluster, and the suite that every backend of the disk must pass.
 
 #[allow(clippy::unwrap_used, clippy::expect_used)] // a broken promise is a failed test
 pub mod cluster;
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::expect_used)] // a simulation may panic
 pub mod disk;
+
+#[allow(clippy::unwrap_used)] // a log that does not do what a test needs is a failed test
+pub mod fixture;
 
 #[allow(clippy::unwrap_used, clippy::expect_used)] // a case that is not whole is a failed test
 pub mod golden;

@@ -169,6 +169,7 @@ fn names(home: &Path) -> Vec<String> {
     names
 }
 
+// M 182
 #[test]
 fn last_value_of_each_key_stays_and_records_without_a_key_go() {
     let mut cleaner = Cleaner::new();
@@ -185,6 +186,7 @@ fn last_value_of_each_key_stays_and_records_without_a_key_go() {
     assert!(again.cleanable_bytes == 0 && !again.is_eligible);
 }
 
+// M 191
 #[test]
 fn tombstone_goes_a_pass_after_its_retention() {
     let mut cleaner = Cleaner::new();
@@ -203,6 +205,7 @@ fn tombstone_goes_a_pass_after_its_retention() {
     assert_eq!(cleaner.keys(), owned(&[(4, "b")]));
 }
 
+// M 186, 188, 193
 #[test]
 fn aborted_records_go_at_once_and_the_marker_after_the_last_sequence() {
     let mut cleaner = Cleaner::new();
@@ -227,6 +230,7 @@ fn aborted_records_go_at_once_and_the_marker_after_the_last_sequence() {
     assert_eq!(cleaner.batches(), [(3, 1, false), (4, 1, true), (7, 1, false)]);
 }
 
+// M 187
 #[test]
 fn marker_of_a_commit_waits_for_its_records_and_its_horizon() {
     let mut cleaner = Cleaner::new();
@@ -247,6 +251,7 @@ fn marker_of_a_commit_waits_for_its_records_and_its_horizon() {
     assert_eq!(cleaner.batches(), [(3, 1, false), (4, 1, false), (6, 1, false)]);
 }
 
+// M 198
 #[test]
 fn full_map_ends_the_pass_and_the_next_one_resumes() {
     let mut cleaner = Cleaner::new();
@@ -272,6 +277,7 @@ fn full_map_ends_the_pass_and_the_next_one_resumes() {
     assert_eq!((stats.end_offset, cleaner.keys().len()), (24, 6));
 }
 
+// M 196
 #[test]
 fn segments_that_became_small_are_joined_and_their_files_go() {
     let mut cleaner = Cleaner::new();
@@ -318,6 +324,7 @@ fn compressed_batches_lose_records_and_keep_their_codec() {
     assert_eq!(cleaner.keys().len(), 7);
 }
 
+// M 194
 #[test]
 fn damaged_batch_is_reported_and_nothing_changes() {
     let mut cleaner = Cleaner::new();
@@ -340,6 +347,7 @@ fn damaged_batch_is_reported_and_nothing_changes() {
     assert_eq!((fs::read(&path).unwrap(), names(cleaner.home.path())), (bytes, before));
 }
 
+// M 200
 #[test]
 fn pass_is_given_up_when_its_host_or_the_log_wants_it() {
     let mut cleaner = Cleaner::new();
@@ -429,6 +437,7 @@ fn slices_from_before_keep_their_bytes_and_readers_see_no_error() {
     }
 }
 
+// M 183
 #[test]
 fn append_and_roll_during_a_run_do_not_disturb_it() {
     let mut cleaner = Cleaner::new();

@@ -199,6 +199,7 @@ fn check_segments(disk: &SimDisk, expected: &Expected) {
     }
 }
 
+// M 201
 #[test]
 fn crash_at_any_step_of_a_swap_leaves_the_old_or_the_cleaned_records() {
     let expected = expected();
@@ -224,6 +225,7 @@ fn crash_at_any_step_of_a_swap_leaves_the_old_or_the_cleaned_records() {
     assert!(checked > 300);
 }
 
+// M 201
 #[test]
 fn crash_of_the_recovery_of_a_swap_is_just_another_crash() {
     let expected = expected();

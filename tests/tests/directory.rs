@@ -1,151 +1,233 @@
-//! A log directory over its life: partitions that go, retention and compaction of several logs, what the checkpoints keep.
+//! A log directory as a whole: its marker, its checkpoints, and the files of its logs.
 #![allow(clippy::unwrap_used)]
 
 use duramen::{
-    AppendAsLeader, CleanerControl, CleanerOptions, DirectoryOptions, Log, LogConfig, LogDirectory, OpenError,
-    TopicPartition, ValidationPolicy,
-    format::{builder::BatchBuilder, checkpoint},
-    validate,
+    DirectoryOptions, KafkaErrorCode, Log, LogConfig, LogDirectory, OpenError, TopicPartition, ValidationPolicy,
+    storage::Storage, validate,
 };
-use std::{fs, path::Path};
-use tempfile::TempDir;
+use duramen_tests::{
+    disk::{Fault, SimDisk},
+    fixture::{Fixture, NOW_MS, batch, batch_at, files},
+};
+use nix::errno::Errno;
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
-const NOW_MS: i64 = 1_700_000_000_000;
+const MARKER: &str = ".kafka_cleanshutdown";
 
-fn at(dir: &Path, now_ms: i64) -> LogDirectory {
-    let options = DirectoryOptions { now_ms: Some(now_ms), file_delete_delay_ms: 1000, ..DirectoryOptions::default() };
-    LogDirectory::open_with(dir, options).unwrap()
+fn open(disk: &SimDisk) -> LogDirectory {
+    let options = DirectoryOptions { now_ms: Some(NOW_MS), lock_timeout: Duration::ZERO, ..Default::default() };
+    LogDirectory::open_on(Arc::new(disk.clone()) as Arc<dyn Storage>, options).unwrap()
 }
 
-fn partition(topic: &str) -> TopicPartition {
-    TopicPartition::new(topic, 0).unwrap()
+fn topic(number: i32) -> TopicPartition {
+    TopicPartition::new("topic", number).unwrap()
 }
 
-fn append(log: &mut Log, key: &str, value: &str) {
-    let bytes = BatchBuilder::new().record(NOW_MS, Some(key.as_bytes()), Some(value.as_bytes())).build().unwrap();
-    let batch = validate(bytes, &ValidationPolicy::from_config(&log.config()), NOW_MS).unwrap();
-    log.append_as_leader(batch, AppendAsLeader::new(0, NOW_MS)).unwrap();
-    let log_end = log.offsets().log_end;
-    log.update_high_watermark(log_end);
+fn append(log: &mut Log, records: usize) {
+    let policy = ValidationPolicy::from_config(&log.config());
+    let batch = validate(batch(records).build().unwrap(), &policy, NOW_MS).unwrap();
+    log.append_as_leader(batch, duramen::AppendAsLeader::new(0, NOW_MS)).unwrap();
 }
 
-fn compacted() -> LogConfig {
-    LogConfig::from_properties([("cleanup.policy", "compact"), ("internal.segment.bytes", "400")]).unwrap()
+/// A directory with logs of one record each, open.
+fn filled(disk: &SimDisk, logs: i32) -> LogDirectory {
+    let mut directory = open(disk);
+    for number in 0..logs {
+        append(directory.get_or_create(&topic(number), &LogConfig::default()).unwrap(), 1);
+    }
+    directory
 }
 
-fn names(dir: &Path) -> Vec<String> {
-    let mut names: Vec<_> =
-        fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
-    names.sort();
-    names
+fn text(disk: &SimDisk, name: &str) -> Option<String> {
+    disk.files().remove(Path::new(name)).map(|bytes| String::from_utf8(bytes).unwrap())
 }
 
+// M 87, 214
 #[test]
-fn deleted_partition_is_gone_at_once_and_its_files_after_the_delay() {
-    let dir = TempDir::new().unwrap();
-    let mut directory = at(dir.path(), NOW_MS);
-    append(directory.get_or_create(&partition("gone"), &LogConfig::default()).unwrap(), "k", "v");
-    append(directory.get_or_create(&partition("stays"), &LogConfig::default()).unwrap(), "k", "v");
-    directory.checkpoint().unwrap();
-    directory.delete(&partition("gone")).unwrap();
-    assert_eq!(directory.partitions(), [partition("stays")]);
-    assert!(matches!(directory.delete(&partition("gone")), Err(OpenError::UnknownPartition { .. })));
-    assert!(matches!(
-        directory.get(&partition("gone"), &LogConfig::default()),
-        Err(OpenError::UnknownPartition { .. })
-    ));
-    let points = fs::read(dir.path().join("recovery-point-offset-checkpoint")).unwrap();
-    assert_eq!(checkpoint::decode_offsets(&points).unwrap().len(), 1, "the checkpoints forget it");
-    assert_eq!(directory.remove_deleted_files().unwrap(), Vec::<std::path::PathBuf>::new());
-    assert!(names(dir.path()).iter().any(|name| name.ends_with("-delete")), "not before the delay");
-    // A new partition of the same name begins anew beside the old one's files.
-    assert_eq!(directory.get_or_create(&partition("gone"), &LogConfig::default()).unwrap().offsets().log_end, 0);
-    directory.close().unwrap();
-    let mut directory = at(dir.path(), NOW_MS + 5000);
-    assert_eq!(directory.report().deleted.len(), 1);
-    directory.remove_deleted_files().unwrap();
-    assert!(names(dir.path()).iter().any(|name| name.ends_with("-delete")), "the delay begins anew with an open");
+fn marker_is_written_when_every_log_was_closed_in_order() {
+    let disk = SimDisk::new(0);
+    filled(&disk, 2).close().unwrap();
+    assert_eq!(text(&disk, MARKER).as_deref(), Some("{\"version\":0,\"brokerEpoch\":-1}"));
+    let directory = open(&disk);
+    assert!(directory.report().clean);
+    assert_eq!(text(&disk, MARKER), None, "it is taken away before anything is written");
     drop(directory);
-    let options = DirectoryOptions { file_delete_delay_ms: 0, ..DirectoryOptions::default() };
-    let mut directory = LogDirectory::open_with(dir.path(), options).unwrap();
-    directory.remove_deleted_files().unwrap();
-    assert!(!names(dir.path()).iter().any(|name| name.ends_with("-delete")));
+    assert!(!open(&disk).report().clean);
 }
 
+// M 214
 #[test]
-fn directory_of_a_deleted_partition_stays_while_somebody_elses_file_lies_in_it() {
-    let dir = TempDir::new().unwrap();
-    let options = DirectoryOptions { file_delete_delay_ms: 0, ..DirectoryOptions::default() };
-    let mut directory = LogDirectory::open_with(dir.path(), options).unwrap();
-    directory.get_or_create(&partition("t"), &LogConfig::default()).unwrap();
-    fs::write(dir.path().join("t-0/notes.txt"), "mine").unwrap();
-    directory.delete(&partition("t")).unwrap();
-    let kept = directory.remove_deleted_files().unwrap();
-    assert_eq!(kept.len(), 1);
-    assert_eq!(names(&dir.path().join(&kept[0])), ["notes.txt"], "P11");
-}
-
-#[test]
-fn stray_and_future_directories_are_told_and_left_alone() {
-    let dir = TempDir::new().unwrap();
-    let mut directory = at(dir.path(), NOW_MS);
-    append(directory.get_or_create(&partition("lost"), &LogConfig::default()).unwrap(), "k", "v");
-    directory.set_aside_as_stray(&partition("lost")).unwrap();
-    fs::create_dir(dir.path().join("t-0.3f2504e04f8941d39a0c0305e82c3301-future")).unwrap();
+fn marker_is_not_written_when_a_log_failed_to_close_or_was_never_opened() {
+    let disk = SimDisk::new(0);
+    let directory = filled(&disk, 2);
+    disk.fail_next("sync topic-1/", Fault::Error(Errno::EIO));
+    assert!(matches!(directory.close(), Err(OpenError::Partition { .. })));
+    assert_eq!(text(&disk, MARKER), None);
+    disk.heal();
+    let mut directory = open(&disk);
+    directory.get(&topic(0), &LogConfig::default()).unwrap();
     directory.close().unwrap();
-    let directory = at(dir.path(), NOW_MS);
-    assert!(directory.partitions().is_empty() && directory.report().foreign.is_empty());
-    assert_eq!((directory.report().stray.len(), directory.report().future.len()), (1, 1));
-    let stray = dir.path().join(&directory.report().stray[0]);
-    assert!(names(&stray).contains(&"00000000000000000000.log".to_owned()));
+    assert_eq!(text(&disk, MARKER), None, "the other log was not recovered yet");
+    let mut directory = open(&disk);
+    for number in 0..2 {
+        directory.get(&topic(number), &LogConfig::default()).unwrap();
+    }
+    directory.close().unwrap();
+    assert!(text(&disk, MARKER).is_some());
 }
 
+// M 215
 #[test]
-fn retention_looks_after_every_log_by_its_own_configuration() {
-    let dir = TempDir::new().unwrap();
-    let mut directory = at(dir.path(), NOW_MS + 10_000);
-    let short = LogConfig { retention_ms: Some(5000), segment_bytes: 400, ..LogConfig::default() };
-    let long = LogConfig { retention_ms: None, segment_bytes: 400, ..LogConfig::default() };
-    for (topic, config) in [("long", &long), ("short", &short)] {
-        for _ in 0..20 {
-            append(directory.get_or_create(&partition(topic), config).unwrap(), "k", "a value of some length");
-        }
-    }
-    let done = directory.apply_retention();
-    assert!(done.failed.is_empty());
-    let removed: Vec<_> = done.removed.iter().map(|(partition, _)| partition.clone()).collect();
-    assert_eq!(removed, [partition("short")]);
-    let log = directory.get(&partition("short"), &short).unwrap();
-    assert_eq!((log.offsets().log_start, log.offsets().log_end), (20, 20));
-    assert!(names(&dir.path().join("short-0")).iter().any(|name| name.ends_with(".log.deleted")));
-    assert!(directory.apply_retention().removed.is_empty(), "a second pass finds nothing");
-}
-
-#[test]
-fn dirtiest_log_is_compacted_first_and_the_point_is_remembered() {
-    let dir = TempDir::new().unwrap();
-    let mut directory = at(dir.path(), NOW_MS);
-    let config = compacted();
-    for (topic, count) in [("few", 12), ("many", 40)] {
-        for n in 0..count {
-            append(directory.get_or_create(&partition(topic), &config).unwrap(), &format!("k{}", n % 3), "value");
-        }
-    }
-    let clean = |directory: &mut LogDirectory| {
-        directory.clean_dirtiest(&CleanerOptions::default(), &mut |_| CleanerControl::Continue).unwrap()
+fn retention_leaves_four_files_a_segment_and_that_of_the_epochs() {
+    let old = batch_at(&[10]);
+    let size = u32::try_from(old.build().unwrap().len()).unwrap();
+    let by_time = LogConfig { segment_bytes: 10 * size, retention_ms: Some(1000), ..LogConfig::default() };
+    let by_size = LogConfig {
+        retention_ms: None,
+        retention_bytes: Some(u64::from(5 * 10 * size + 10)),
+        file_delete_delay_ms: 0,
+        ..by_time.clone()
     };
-    let before = directory.get(&partition("many"), &config).unwrap().reader().size();
-    let (first, stats) = clean(&mut directory).unwrap();
-    let (second, _) = clean(&mut directory).unwrap();
-    assert_ne!(first, second);
-    assert!(clean(&mut directory).is_none(), "nothing is dirty enough any more");
-    assert!(directory.get(&partition("many"), &config).unwrap().reader().size() < before);
-    let points = fs::read(dir.path().join("cleaner-offset-checkpoint")).unwrap();
-    assert_eq!(checkpoint::decode_offsets(&points).unwrap().get(&first), Some(&stats.end_offset));
-    directory.close().unwrap();
-    let mut directory = at(dir.path(), NOW_MS);
-    directory.get(&first, &config).unwrap();
-    assert_eq!(directory.log_to_clean(&first).unwrap().unwrap().first_dirty_offset, stats.end_offset);
-    directory.get(&first, &config).unwrap().truncate_to(3, NOW_MS).unwrap();
-    assert_eq!(directory.log_to_clean(&first).unwrap().unwrap().first_dirty_offset, 3, "truncation lowers the point");
+    for (config, segments) in [(by_time, 1), (by_size, 6)] {
+        let mut log = Fixture::new(config);
+        for _ in 0..200 {
+            log.append(&old).unwrap();
+        }
+        log.replicate();
+        assert_eq!(log.bases().len(), 20);
+        log.delete_old_segments(NOW_MS).unwrap();
+        log.remove_retired_files(i64::MAX).unwrap();
+        assert_eq!(log.bases().len(), segments);
+        assert!(log.delete_old_segments(NOW_MS).unwrap().is_empty());
+        let (disk, _) = log.close();
+        // The log end has a snapshot of its own unless it is the base of the last segment.
+        let at_end = usize::from(segments > 1);
+        assert_eq!(files(&disk).len(), segments * 4 + 1 + at_end, "{:?}", files(&disk));
+    }
+}
+
+// M 217
+#[test]
+fn log_is_flushed_when_its_time_has_passed() {
+    let mut log = Fixture::new(LogConfig { flush_ms: 1000, ..LogConfig::default() });
+    log.fill(3, 1);
+    assert!(!log.flush_if_due(NOW_MS + 999).unwrap());
+    assert_eq!(log.offsets().recovery_point, 0);
+    assert!(log.flush_if_due(NOW_MS + 1000).unwrap());
+    assert_eq!(log.offsets().recovery_point, 3);
+    log.fill(1, 1);
+    assert!(!log.flush_if_due(NOW_MS + 1999).unwrap());
+    assert!(log.flush_if_due(NOW_MS + 2000).unwrap());
+}
+
+// M 217
+#[test]
+fn log_is_flushed_after_so_many_records() {
+    let mut log = Fixture::new(LogConfig { flush_messages: 3, ..LogConfig::default() });
+    log.fill(2, 1);
+    assert_eq!(log.offsets().recovery_point, 0);
+    log.fill(1, 1);
+    assert_eq!(log.offsets().recovery_point, 3);
+}
+
+// M 219
+#[test]
+fn recovery_points_in_the_checkpoint_are_those_of_the_logs() {
+    let disk = SimDisk::new(0);
+    let mut directory = filled(&disk, 3);
+    for number in [0, 2] {
+        let log = directory.get(&topic(number), &LogConfig::default()).unwrap();
+        log.flush().unwrap();
+        append(log, 4);
+    }
+    directory.checkpoint().unwrap();
+    let written = text(&disk, "recovery-point-offset-checkpoint").unwrap();
+    assert_eq!(written, "0\n3\ntopic 0 1\ntopic 1 0\ntopic 2 1\n");
+}
+
+// M 219
+#[test]
+fn path_with_a_slash_at_the_end_and_a_relative_one_are_the_same_directory() {
+    let home = tempfile::tempdir().unwrap();
+    let up: PathBuf = std::env::current_dir().unwrap().components().skip(1).map(|_| "..").collect();
+    let relative = up.join(home.path().strip_prefix("/").unwrap());
+    let slashed = PathBuf::from(format!("{}/", home.path().display()));
+    for (path, expected) in [(relative, 0), (slashed, 1), (home.path().to_path_buf(), 2)] {
+        let mut directory = LogDirectory::open(&path).unwrap();
+        let log = directory.get_or_create(&topic(0), &LogConfig::default()).unwrap();
+        assert_eq!(log.offsets().log_end, expected, "{}", path.display());
+        append(log, 1);
+        directory.close().unwrap();
+    }
+}
+
+// M 222: nothing is tiered here.
+#[test]
+fn log_start_is_in_its_checkpoint_only_if_the_first_segment_does_not_tell_it() {
+    let disk = SimDisk::new(0);
+    let mut directory = filled(&disk, 2);
+    let log = directory.get(&topic(0), &LogConfig::default()).unwrap();
+    append(log, 4);
+    log.update_high_watermark(5);
+    log.increment_log_start_offset(3).unwrap();
+    directory.checkpoint().unwrap();
+    assert_eq!(text(&disk, "log-start-offset-checkpoint").unwrap(), "0\n1\ntopic 0 3\n");
+    let log = directory.get(&topic(0), &LogConfig::default()).unwrap();
+    log.roll(NOW_MS).unwrap();
+    log.increment_log_start_offset(5).unwrap();
+    log.delete_old_segments(NOW_MS).unwrap();
+    directory.checkpoint().unwrap();
+    assert_eq!(text(&disk, "log-start-offset-checkpoint").unwrap(), "0\n0\n");
+}
+
+// M 223: the cache of tiered indexes is one of the directories that are not ours; strays are for the host to tell.
+#[test]
+fn directories_of_others_and_of_deleted_logs_are_left_alone() {
+    let disk = SimDisk::new(0);
+    filled(&disk, 1).close().unwrap();
+    let others = ["remote-log-index-cache", "lost+found", "topic-0.0123456789abcdef0123456789abcdef-delete"];
+    for name in others {
+        disk.create_dir(Path::new(name)).unwrap();
+    }
+    let directory = open(&disk);
+    assert_eq!(directory.partitions(), [topic(0)]);
+    assert_eq!(directory.report().foreign, ["lost+found", "remote-log-index-cache"]);
+    let names = disk.list(Path::new("")).unwrap();
+    assert!(others.iter().all(|name| names.iter().any(|entry| entry.name == *name)));
+}
+
+// M 224: whoever runs cleanings gives the one up that a topic without compaction no longer wants.
+#[test]
+fn changed_configuration_holds_from_the_next_append_on() {
+    let disk = SimDisk::new(0);
+    let mut directory = filled(&disk, 1);
+    let log = directory.get(&topic(0), &LogConfig::default()).unwrap();
+    let size = u32::try_from(batch(1).build().unwrap().len()).unwrap();
+    log.set_config(LogConfig { segment_bytes: size, max_message_bytes: size, ..LogConfig::default() });
+    append(log, 1);
+    assert_eq!(log.reader().segments().unwrap().len(), 2);
+    let policy = ValidationPolicy::from_config(&log.config());
+    let larger = validate(batch(2).build().unwrap(), &policy, NOW_MS).unwrap_err();
+    assert_eq!(larger.kafka_error_code(), KafkaErrorCode::MessageTooLarge);
+}
+
+// M 226: what a broker then does with the directory and its partitions is the broker's.
+#[test]
+fn roll_or_checkpoint_that_the_disk_fails_is_a_storage_error() {
+    let size = u32::try_from(batch(1).build().unwrap().len()).unwrap();
+    let mut log = Fixture::new(LogConfig { segment_bytes: size, ..LogConfig::default() });
+    log.fill(1, 1);
+    log.disk.fail_next("sync fixture-0", Fault::Error(Errno::EIO));
+    let failed = log.append(&batch(1)).unwrap_err();
+    assert_eq!(failed.kafka_error_code(), KafkaErrorCode::KafkaStorageError);
+    assert!(log.is_poisoned());
+    assert_eq!((log.offsets().log_end, log.records().len()), (1, 1));
+    let disk = SimDisk::new(0);
+    let mut directory = filled(&disk, 1);
+    disk.fail_next("recovery-point", Fault::Error(Errno::EIO));
+    assert!(matches!(directory.checkpoint(), Err(OpenError::Storage(_))));
 }

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
+// M 93, 94
 #[test]
 fn directories_open_to_the_answers_of_kafka() {
     let mut differences = Vec::new();
@@ -298,6 +299,7 @@ fn log_files(case: &Case, partition: &str) -> BTreeMap<PathBuf, Vec<u8>> {
     logs.map(|path| (path.clone(), fs::read(path).unwrap())).collect()
 }
 
+// M 113
 #[test]
 fn damage_below_the_recovery_point_is_reported_and_nothing_touched() {
     let mut reported = 0;

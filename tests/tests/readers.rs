@@ -106,6 +106,7 @@ fn readers_beside_a_writer_see_whole_batches_in_order() {
     }
 }
 
+// M 232
 #[test]
 fn slice_keeps_its_bytes_when_the_log_is_cut_and_written_again() {
     let dir = TempDir::new().unwrap();
@@ -170,6 +171,7 @@ fn readers_beside_truncations_see_one_history_or_the_other() {
     }
 }
 
+// M 232
 #[test]
 fn slow_socket_gets_the_bytes_of_the_time_of_the_read() {
     let dir = TempDir::new().unwrap();
@@ -216,6 +218,7 @@ fn slow_socket_gets_the_bytes_of_the_time_of_the_read() {
     assert!(taker.join().unwrap() == expected, "P9: the peer received other bytes");
 }
 
+// M 218
 #[test]
 fn second_open_of_a_directory_is_refused_and_a_closed_one_is_not() {
     let dir = TempDir::new().unwrap();
@@ -227,6 +230,7 @@ fn second_open_of_a_directory_is_refused_and_a_closed_one_is_not() {
     open(&dir).close().unwrap();
 }
 
+// M 2, 3, 4, 25
 #[test]
 fn follower_keeps_offsets_and_gaps_and_refuses_what_goes_back() {
     let dir = TempDir::new().unwrap();
@@ -255,6 +259,7 @@ fn follower_keeps_offsets_and_gaps_and_refuses_what_goes_back() {
     assert_eq!(reader.end_offset_for_epoch(1), Some((1, 20)));
 }
 
+// M 7, 8
 #[test]
 fn producer_batches_are_refused_whole_with_the_records_at_fault() {
     let policy = |config: &LogConfig| ValidationPolicy::from_config(config);
@@ -282,6 +287,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     /// Every question, against a list of records.
+    // M 33, 111
     #[test]
     fn look_ups_answer_like_a_list(batches in proptest::collection::vec((1_i64..6, 0_i64..50), 1..80), rolls: u64) {
         let dir = TempDir::new().unwrap();

@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use duramen::{
-    DirectoryOptions, Fetch, Isolation, Log, LogDirectory, LogError, OnCorruption, OpenError, RecoveryReport,
-    TimestampQuery,
+    CleanerControl, CleanerOptions, DirectoryOptions, Fetch, Isolation, Log, LogDirectory, LogError, OnCorruption,
+    OpenError, RecoveryReport, TimestampQuery,
     format::{
         batch::{Batches, assign_in_place},
         builder::{BatchBuilder, end_txn_marker},
@@ -27,6 +27,9 @@ const BEYOND: i64 = 1 << 31;
 const CRASHES: [Crash; 6] =
     [Crash::ProcessOnly, Crash::LoseAllUnsynced, Crash::KeepAll, Crash::ZeroTail, Crash::Random(1), Crash::Torn(2)];
 const MODIFIED_MS: i64 = NOW_MS - 77_000;
+
+/// Base offsets of segments, and their bytes.
+type Segments = Vec<(i64, Vec<u8>)>;
 
 /// A batch of records, each with a time of its own.
 fn batch(base_offset: i64, records: i64) -> Vec<u8> {
@@ -159,7 +162,7 @@ fn check(disk: &SimDisk, expected: &[(i64, Vec<u8>)], log_end: i64) -> RecoveryR
 }
 
 /// What is to be split, into what, and the log's end.
-fn cases() -> Vec<(&'static str, Vec<u8>, Vec<(i64, Vec<u8>)>)> {
+fn cases() -> Vec<(&'static str, Vec<u8>, Segments)> {
     let part = |base: i64, offsets: &[i64]| (base, batches(offsets));
     let straddling = [batches(&[0]), batch(BEYOND - 1, 2)].concat();
     vec![
@@ -192,6 +195,7 @@ fn end_of(bytes: &[u8]) -> i64 {
     Batches::new(bytes).last().unwrap().unwrap().header().next_offset()
 }
 
+// M 75, 101, 117
 #[test]
 fn overflowing_segment_is_split_where_offsets_leave_the_range() {
     for (what, bytes, parts) in cases() {
@@ -381,6 +385,7 @@ fn check_crashed(image: &SimDisk, parts: &[(i64, Vec<u8>)], log_end: i64, place:
     }
 }
 
+// M 102
 #[test]
 fn crash_at_any_operation_of_a_split_loses_nothing() {
     let mut checked = 0;
@@ -454,4 +459,21 @@ fn crash_of_the_recovery_of_a_split_is_just_another_crash() {
     }
     println!("{checked} crashed disks checked");
     assert!(checked > 300);
+}
+
+#[test]
+fn cleaning_that_meets_an_offset_out_of_range_gives_up_untouched() {
+    // Not split: its last batch reaches into the next segment. Behind an orderly close nobody looks at it.
+    let sealed = (0, batches(&[0, BEYOND + 2]));
+    let disk = write(&[sealed, (BEYOND, batches(&[BEYOND, BEYOND + 4]))], Left::Clean, BEYOND + 6);
+    let mut config = history::config();
+    (config.cleanup_policy.compact, config.cleanup_policy.delete) = (true, false);
+    let mut directory = open(&disk, OnCorruption::Report);
+    let log = directory.get_or_create(&partition(), &config).unwrap();
+    log.update_high_watermark(log.offsets().log_end);
+    let before = files(&disk);
+    let to_clean = log.log_to_clean(None, NOW_MS).unwrap();
+    let cleaned = log.clean(&to_clean, &CleanerOptions::default(), NOW_MS, &mut |_| CleanerControl::Continue);
+    assert!(matches!(cleaned, Err(LogError::CleaningAborted { .. })), "{cleaned:?}");
+    assert_eq!(files(&disk), before);
 }

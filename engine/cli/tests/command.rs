@@ -9,6 +9,9 @@ use std::{
 };
 use tempfile::TempDir;
 
+/// What is done to a file's bytes.
+type Harm = fn(&mut Vec<u8>);
+
 fn duramen(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_duramen")).args(args).stdin(Stdio::null()).output().unwrap()
 }
@@ -55,6 +58,7 @@ fn lines_appended_are_the_lines_read_in_every_codec() {
     assert!(ok(&["info", home]).contains("closed in order"));
 }
 
+// M 253
 #[test]
 fn keys_and_json_are_printed() {
     let home = TempDir::new().unwrap();
@@ -73,6 +77,7 @@ fn keys_and_json_are_printed() {
     assert!(ok(&["dump", partition, "--json"]).lines().all(|line| line.starts_with('{')));
 }
 
+// M 253
 #[test]
 fn damage_is_found_named_and_survived() {
     let home = TempDir::new().unwrap();
@@ -97,6 +102,34 @@ fn damage_is_found_named_and_survived() {
     assert!(ok(&["recover", home, "--truncate"]).contains("cut at byte"));
     assert_eq!(ok(&["read", partition]).lines().count(), 20);
     assert!(duramen(&["verify", partition]).status.success());
+}
+
+// M 253: records of Kafka's own topics are not told apart from others.
+#[test]
+fn indexes_and_state_that_do_not_fit_the_log_are_named() {
+    let home = TempDir::new().unwrap();
+    let harms: [(&str, Harm, &str); 5] = [
+        ("00000000000000000000.index", |bytes| bytes[7] ^= 1, "no whole batch begins at byte"),
+        ("00000000000000000000.index", |bytes| bytes[3] ^= 1, "the entry points at a batch that ends with offset"),
+        ("00000000000000000000.timeindex", |bytes| bytes[6] ^= 1, "no batch ends there with timestamp"),
+        ("00000000000000000000.log", |bytes| bytes.extend_from_within(..), "are not above those before"),
+        ("00000000000000000400.snapshot", |bytes| bytes[5] ^= 1, "checksum"),
+    ];
+    for (number, (name, harm, finding)) in harms.into_iter().enumerate() {
+        let partition = home.path().join(format!("harmed-{number}"));
+        append(&partition, &"some text to be harmed\n".repeat(400), &["--batch", "40"]);
+        let path = partition.join(name);
+        let (whole, partition) = (fs::read(&path).unwrap(), partition.to_str().unwrap());
+        assert!(duramen(&["verify", partition]).status.success());
+        let mut bytes = whole.clone();
+        harm(&mut bytes);
+        fs::write(&path, &bytes).unwrap();
+        let verify = duramen(&["verify", partition]);
+        assert_eq!(verify.status.code(), Some(1), "{name}");
+        let said = text(&verify.stdout);
+        assert!(said.contains(name) && said.contains(finding), "{name}: {said}");
+        assert!(ok(&["dump", partition]).contains(name));
+    }
 }
 
 #[test]

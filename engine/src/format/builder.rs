@@ -374,6 +374,7 @@ mod tests {
         assert_eq!(headers, [(&b"h"[..], Some(&b"x"[..])), (&b"n"[..], None)]);
     }
 
+    // M 229
     #[test]
     fn assigning_offset_and_epoch_leaves_the_checksum_valid() {
         let mut bytes = plain_vector();
@@ -384,6 +385,7 @@ mod tests {
         assert_eq!(batch.header().crc(), 0xff6f_60a4);
     }
 
+    // M 229
     #[test]
     fn stamping_log_append_time_gives_all_records_that_time() {
         let mut bytes = plain_vector();
@@ -396,6 +398,7 @@ mod tests {
         }
     }
 
+    // M 235
     #[test]
     fn commit_marker_has_the_bytes_of_kafka() {
         let marker = EndTxnMarker { committed: true, coordinator_epoch: 12 };
@@ -427,6 +430,7 @@ mod tests {
         assert_eq!(batch.records(&mut Vec::new(), 0).unwrap().count(), 0);
     }
 
+    // M 230
     #[test]
     fn tombstone_with_a_delete_horizon_keeps_its_own_time() {
         let bytes = unhex(
@@ -444,6 +448,7 @@ mod tests {
         );
     }
 
+    // M 229
     #[test]
     fn sequence_after_the_largest_is_zero() {
         assert_eq!(batch::add_sequence(i32::MAX, 1), 0);
@@ -463,6 +468,7 @@ mod tests {
         assert!(BatchBuilder::new().append(repeated).append(repeated).build().is_err());
     }
 
+    // M 229
     #[test]
     fn every_byte_after_the_checksum_is_covered_by_it() {
         let bytes = plain_vector();
@@ -483,6 +489,7 @@ mod tests {
             }
         }
 
+        // M 228
         #[test]
         fn harmed_records_never_panic(at in 61_usize..89, value: u8) {
             let mut bytes = plain_vector();
@@ -494,6 +501,7 @@ mod tests {
             }
         }
 
+        // M 228
         #[test]
         fn records_built_are_the_records_read(
             records in proptest::collection::vec((0_i64..1 << 45, any::<Option<Vec<u8>>>(), any::<Option<Vec<u8>>>()), 1..20)

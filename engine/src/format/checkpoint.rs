@@ -103,6 +103,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
+    // M 225
     #[test]
     fn epochs_have_the_bytes_of_kafka() {
         let epochs = [EpochEntry { epoch: 0, start_offset: 0 }, EpochEntry { epoch: 7, start_offset: 51234 }];
@@ -112,6 +113,7 @@ mod tests {
         assert_eq!(decode_epochs(b"0\n").unwrap(), []);
     }
 
+    // M 225
     #[test]
     fn offsets_round_trip() {
         let text = b"0\n2\norders 0 17\nwith-dash.dot 12 9\n";
@@ -120,6 +122,7 @@ mod tests {
         assert_eq!(encode_offsets(&offsets), text);
     }
 
+    // M 225
     #[test]
     fn malformed_files_name_their_line() {
         let line = |bytes: &[u8]| match decode_epochs(bytes) {

@@ -20,6 +20,7 @@ pub fn broker_epoch(bytes: &[u8]) -> Option<i64> {
 mod tests {
     use super::*;
 
+    // M 214, 225
     #[test]
     fn marker_tells_the_broker_epoch_or_nothing() {
         assert_eq!(encode(17), b"{\"version\":0,\"brokerEpoch\":17}");

@@ -124,3 +124,47 @@ fn check_version(what: &'static str, version: i16) -> Result<(), FormatError> {
     }
     Err(FormatError::Invalid { what, value: i64::from(version), why: "it is negative" })
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::format::{batch::Batch, builder::BatchBuilder};
+
+    fn decoded(key: &[u8], value: &[u8]) -> Result<Option<EndTxnMarker>, FormatError> {
+        let bytes = BatchBuilder::new().record(0, Some(key), Some(value)).build().unwrap();
+        let mut scratch = Vec::new();
+        let batch = Batch::parse(&bytes).unwrap();
+        let record = batch.records(&mut scratch, 0).unwrap().next().unwrap().unwrap();
+        EndTxnMarker::decode(&record)
+    }
+
+    // M 235
+    #[test]
+    fn end_marker_of_any_later_version_is_read_and_a_negative_one_refused() {
+        let commit = EndTxnMarker { committed: true, coordinator_epoch: 27 };
+        assert_eq!(commit.encode_value(), [0, 0, 0, 0, 0, 27]);
+        for committed in [true, false] {
+            let marker = EndTxnMarker { committed, ..commit };
+            assert_eq!(decoded(&marker.control_type().encode(), &marker.encode_value()), Ok(Some(marker)));
+        }
+        let longer = [0, 5, 0, 0, 0, 27, 1, 2, 3];
+        assert_eq!(decoded(&[0, 9, 0, 1], &longer), Ok(Some(commit)), "later versions begin alike");
+        assert!(matches!(decoded(&[0, 0, 0, 1], &[0xff, 0xff, 0, 0, 0, 27]), Err(FormatError::Invalid { .. })));
+        assert!(matches!(decoded(&[0xff, 0xff, 0, 1], &longer), Err(FormatError::Invalid { .. })));
+        assert!(matches!(decoded(&[0, 0, 0, 1], &[0, 0, 0]), Err(FormatError::Truncated { .. })));
+        assert!(matches!(decoded(&[0, 0, 0], &longer), Err(FormatError::Truncated { .. })));
+    }
+
+    // M 235
+    #[test]
+    fn control_record_of_another_kind_is_no_end_marker() {
+        for id in [2, 3, 4, 5, 6, 7, -1] {
+            let kind = ControlType::from_id(id);
+            assert_eq!(kind.id(), id);
+            assert_eq!(ControlType::decode(&kind.encode()), Ok(kind));
+            assert_eq!(decoded(&kind.encode(), b""), Ok(None));
+        }
+        assert_eq!(ControlType::decode(&[0, 0, 0, 99]), Ok(ControlType::Unknown(99)));
+    }
+}

@@ -293,6 +293,7 @@ mod tests {
         assert_eq!(AbortedTxn::decode(&bytes).unwrap(), txn);
     }
 
+    // M 107
     #[test]
     fn offsets_outside_the_segment_are_refused() {
         let mut out = Vec::new();
@@ -320,6 +321,7 @@ mod tests {
         assert_eq!(used_entries(&bytes[..20], 8), 2);
     }
 
+    // M 122
     #[test]
     fn upper_bound_is_the_first_entry_behind() {
         let mut bytes = Vec::new();
@@ -341,6 +343,7 @@ mod tests {
             let _ = (times.lookup(target), times.last());
         }
 
+        // M 120
         #[test]
         fn lookup_finds_the_greatest_entry_below(mut offsets in proptest::collection::btree_set(0_i64..1000, 0..50), target in 0_i64..1000) {
             let mut bytes = Vec::new();

@@ -244,6 +244,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
+    // M 83
     #[test]
     fn names_are_formatted_and_parsed_back() {
         assert_eq!(log(51234), "00000000000000051234.log");
@@ -271,6 +272,7 @@ mod tests {
         assert_eq!(FileName::parse("partition.metadata.tmp"), FileName::Temporary);
     }
 
+    // M 82
     #[test]
     fn directory_names_are_parsed_by_kafkas_rules() {
         let parsed =
@@ -288,6 +290,7 @@ mod tests {
         }
     }
 
+    // M 82, 221
     #[test]
     fn long_topics_are_cut_in_names_of_directories_to_delete() {
         let long = TopicPartition::new(&"a".repeat(249), 7).unwrap();

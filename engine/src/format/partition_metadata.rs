@@ -42,6 +42,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
+    // M 225
     #[test]
     fn file_has_the_bytes_of_kafka() {
         let text = b"version: 0\ntopic_id: ABEiM0RVZneImaq7zN3u_w";
@@ -49,6 +50,7 @@ mod tests {
         assert!(decode(b"version: 9\ntopic_id: ABEiM0RVZneImaq7zN3u_w\n").is_ok());
     }
 
+    // M 225
     #[test]
     fn malformed_files_are_refused() {
         for text in [

@@ -206,6 +206,7 @@ mod tests {
         out.split_off(6)
     }
 
+    // M 231
     #[test]
     fn rebuilt_batch_keeps_its_identity_and_its_records() {
         for codec in codecs() {
@@ -227,6 +228,7 @@ mod tests {
         }
     }
 
+    // M 230
     #[test]
     fn rebuilt_batch_with_a_horizon_counts_its_times_from_there() {
         let original = source(Codec::None);
@@ -241,12 +243,14 @@ mod tests {
         assert_eq!(rebuilt(&bytes, &[72], None).len(), rebuilt(&original, &[72], None).len());
     }
 
+    // M 231
     #[test]
     fn batch_rebuilt_with_all_its_records_is_the_same() {
         let original = source(Codec::None);
         assert_eq!(rebuilt(&original, &[70, 71, 72, 73], None), original);
     }
 
+    // M 231
     #[test]
     fn emptied_batch_is_a_header() {
         for codec in codecs() {

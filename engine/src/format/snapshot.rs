@@ -152,6 +152,7 @@ mod tests {
         assert_eq!(decode(&bytes).unwrap(), [entry()]);
     }
 
+    // M 153
     #[test]
     fn every_damaged_byte_is_found() {
         let bytes = encode(&[entry()]);

@@ -80,6 +80,7 @@ mod tests {
         out
     }
 
+    // M 227
     #[test]
     fn varint_vectors_encode_and_decode() {
         let vectors: [(i64, &[u8]); 10] = [
@@ -103,6 +104,7 @@ mod tests {
         }
     }
 
+    // M 227
     #[test]
     fn varint_with_six_bytes_is_refused() {
         assert!(Reader::new("test", &[0x80, 0x80, 0x80, 0x80, 0x80, 0x00]).varint().is_err());
@@ -116,6 +118,7 @@ mod tests {
     }
 
     proptest! {
+        // M 227
         #[test]
         fn varlong_round_trips_in_the_predicted_length(value: i64) {
             let bytes = encoded(value);

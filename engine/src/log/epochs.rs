@@ -127,54 +127,69 @@ mod tests {
         cache.entries().iter().map(|entry| (entry.epoch, entry.start_offset)).collect()
     }
 
+    // M 160, 163, 164
     #[test]
     fn assign_forgets_what_contradicts_the_new_epoch() {
         assert_eq!(pairs(&cache(&[(2, 9), (3, 9)])), [(3, 9)]);
         assert_eq!(pairs(&cache(&[(1, 5), (2, 6), (1, 7)])), [(1, 7)]);
         assert_eq!(pairs(&cache(&[(2, 6), (3, 5)])), [(3, 5)]);
         let mut same = cache(&[(2, 6)]);
-        assert!(!same.assign(2, 10));
+        assert!(!same.assign(2, 10) && !same.assign(2, 6));
         assert_eq!(pairs(&same), [(2, 6)]);
     }
 
+    // M 159, 161, 162
     #[test]
     fn end_offset_is_the_start_of_the_next_epoch() {
         let epochs = cache(&[(0, 10), (2, 13), (4, 17)]);
         assert_eq!(epochs.end_offset_for(0, 20), Some((0, 13)));
         assert_eq!(epochs.end_offset_for(1, 20), Some((0, 13)));
+        assert_eq!(epochs.end_offset_for(2, 20), Some((2, 17)));
         assert_eq!(epochs.end_offset_for(3, 20), Some((2, 17)));
         assert_eq!(epochs.end_offset_for(4, 20), Some((4, 20)));
         assert_eq!(epochs.end_offset_for(5, 20), None);
-        assert_eq!(cache(&[(5, 11), (6, 12)]).end_offset_for(4, 20), Some((4, 11)));
+        assert_eq!(epochs.end_offset_for(-1, 20), None);
         assert_eq!(cache(&[]).end_offset_for(0, 20), None);
+        let mut epochs = cache(&[(5, 11), (6, 12), (7, 13)]);
+        assert_eq!(epochs.end_offset_for(4, 20), Some((4, 11)));
+        assert!(epochs.assign(7, 12));
+        assert_eq!(epochs.end_offset_for(5, 20), Some((5, 12)));
+        assert_eq!(epochs.end_offset_for(6, 20), Some((5, 12)));
     }
 
+    // M 165
     #[test]
     fn truncation_keeps_an_entry_over_the_log_start() {
         let full = cache(&[(2, 6), (3, 8), (4, 11)]);
         let end = |offset| {
             let mut copy = full.clone();
-            copy.truncate_from_end(offset);
+            let changed = copy.truncate_from_end(offset);
+            assert_eq!(changed, copy != full);
             pairs(&copy)
         };
         let start = |offset| {
             let mut copy = full.clone();
-            copy.truncate_from_start(offset);
+            let changed = copy.truncate_from_start(offset);
+            assert_eq!(changed, copy != full);
             pairs(&copy)
         };
+        let all = [(2, 6), (3, 8), (4, 11)];
         assert_eq!(end(8), [(2, 6)]);
         assert_eq!(end(9), [(2, 6), (3, 8)]);
+        assert_eq!(end(12), all);
         assert_eq!(start(8), [(3, 8), (4, 11)]);
         assert_eq!(start(9), [(3, 9), (4, 11)]);
         assert_eq!(start(15), [(4, 15)]);
-        assert_eq!(start(5), [(2, 6), (3, 8), (4, 11)]);
+        for unchanged in [6, 5, 0, -1] {
+            assert_eq!(start(unchanged), all);
+        }
     }
 
+    // M 167: nobody asks for the epoch before or behind one.
     #[test]
     fn epoch_of_an_offset_is_the_last_that_began() {
-        let epochs = cache(&[(1, 10), (2, 20), (5, 30)]);
-        assert_eq!(epochs.epoch_for_offset(5), None);
-        assert_eq!(epochs.epoch_for_offset(20), Some(2));
-        assert_eq!(epochs.epoch_for_offset(50), Some(5));
+        let epochs = cache(&[(0, 10), (1, 20), (5, 30)]);
+        let found = [5, 10, 25, 20, 30, 50].map(|offset| epochs.epoch_for_offset(offset));
+        assert_eq!(found, [None, Some(0), Some(1), Some(1), Some(5), Some(5)]);
     }
 }

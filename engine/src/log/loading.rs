@@ -142,6 +142,7 @@ mod tests {
         names.iter().map(entry).collect()
     }
 
+    // M 201
     #[test]
     fn unfinished_output_undoes_the_swaps_above_it() {
         let listing = sort_out(&entries(&[
@@ -155,6 +156,7 @@ mod tests {
         assert_eq!(listing.remove.len(), 3);
     }
 
+    // M 96
     #[test]
     fn empty_output_before_another_takes_no_place_unless_it_has_an_index() {
         let listed = |names: &[&str], bytes: u64| {

@@ -213,6 +213,7 @@ mod tests {
         expired(&candidates(5), &limits).iter().map(|segment| (segment.base_offset, segment.reason)).collect()
     }
 
+    // M 43
     #[test]
     fn size_retention_never_goes_below_the_limit() {
         use RetentionReason::Size;
@@ -223,6 +224,7 @@ mod tests {
         assert_eq!(gone(Limits { retention_bytes: Some(0), ..limits() }).len(), 5);
     }
 
+    // M 44
     #[test]
     fn time_retention_is_strict_and_stops_at_the_first_that_stays() {
         use RetentionReason::Time;
@@ -233,6 +235,7 @@ mod tests {
         assert!(expired(&pinned, &Limits { retention_ms: Some(0), ..limits() }).is_empty());
     }
 
+    // M 46
     #[test]
     fn nothing_at_or_above_the_high_watermark_goes() {
         for high_watermark in 0..=50 {
@@ -248,6 +251,7 @@ mod tests {
         assert_eq!(gone(all), [(0, LogStart), (10, Size), (20, Time)]);
     }
 
+    // M 46
     #[test]
     fn active_segment_stays_for_a_log_start_and_when_it_is_empty() {
         assert_eq!(gone(Limits { log_start: 50, ..limits() }).len(), 4);

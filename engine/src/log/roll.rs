@@ -82,12 +82,14 @@ mod tests {
         Incoming { size: 500, max_timestamp: Some(5000), last_offset: 10 }
     }
 
+    // M 19
     #[test]
     fn set_that_exactly_fills_the_segment_does_not_roll() {
         assert!(!should_roll(&active(), &incoming(), &config(), 0));
         assert!(should_roll(&active(), &Incoming { size: 501, ..incoming() }, &config(), 0));
     }
 
+    // M 16
     #[test]
     fn age_counts_in_record_time_and_not_by_the_clock() {
         let at = |max_timestamp| Incoming { max_timestamp, ..incoming() };
@@ -96,6 +98,7 @@ mod tests {
         assert!(!should_roll(&active(), &at(None), &config(), i64::MAX));
     }
 
+    // M 16
     #[test]
     fn age_counts_by_the_clock_when_the_first_batch_has_no_time() {
         let active = ActiveSegment { first_timestamp: None, ..active() };
@@ -103,12 +106,14 @@ mod tests {
         assert!(should_roll(&active, &incoming(), &config(), 1101));
     }
 
+    // M 15
     #[test]
     fn empty_segment_never_rolls_by_age() {
         let active = ActiveSegment { size: 0, first_timestamp: None, ..active() };
         assert!(!should_roll(&active, &incoming(), &config(), i64::MAX));
     }
 
+    // M 107, 109
     #[test]
     fn offsets_out_of_range_and_full_indexes_roll() {
         let far = Incoming { last_offset: MAX_RELATIVE_OFFSET + 1, ..incoming() };
@@ -118,6 +123,7 @@ mod tests {
         assert!(should_roll(&ActiveSegment { index_full: true, ..active() }, &incoming(), &config(), 0));
     }
 
+    // M 18
     #[test]
     fn jitter_stays_below_its_bound_and_differs() {
         let config = LogConfig { segment_jitter_ms: 50, ..config() };

@@ -174,3 +174,45 @@ impl Shared {
         self.view.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::{
+        segment::{IndexLimits, MAX_SEGMENT_BYTES},
+        storage::Posix,
+    };
+    use std::path::Path;
+
+    fn segments(bases: &[Offset]) -> Segments {
+        let home = tempfile::tempdir().unwrap();
+        let storage: Arc<dyn Storage> = Arc::new(Posix::open(home.path()).unwrap());
+        let limits = IndexLimits::from_config(&LogConfig::default());
+        let mut segments = Segments::default();
+        for base_offset in bases {
+            let segment = Segment::open(&storage, Path::new("log"), *base_offset, limits, MAX_SEGMENT_BYTES);
+            segments.insert(Arc::new(segment));
+        }
+        segments
+    }
+
+    // M 119
+    #[test]
+    fn segments_are_found_by_what_lies_at_below_and_above() {
+        let mut segments = segments(&[10, 0, 20, 30]);
+        let base = |found: Option<&Arc<Segment>>| found.map(|segment| segment.base_offset());
+        assert_eq!((base(segments.first()), base(segments.active())), (Some(0), Some(30)));
+        let floors = [-1, 0, 9, 10, 29, 30, 99].map(|offset| base(segments.floor(offset)));
+        assert_eq!(floors, [None, Some(0), Some(0), Some(10), Some(20), Some(30), Some(30)]);
+        let higher = [-1, 0, 9, 10, 29, 30].map(|offset| base(segments.higher(offset)));
+        assert_eq!(higher, [Some(0), Some(10), Some(10), Some(20), Some(30), None]);
+        assert_eq!(segments.below(20).bases(), [0, 10]);
+        assert_eq!(segments.from(10).map(|segment| segment.base_offset()).collect::<Vec<_>>(), [10, 20, 30]);
+        let bytes: u64 = segments.iter().map(|segment| segment.size()).sum();
+        assert_eq!(bytes, 4 * MAX_SEGMENT_BYTES, "more than 32 bits hold");
+        segments.remove(0);
+        segments.remove(30);
+        assert_eq!(segments.bases(), [10, 20]);
+    }
+}

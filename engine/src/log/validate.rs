@@ -9,6 +9,7 @@ use crate::{
     config::{CompressionType, LogConfig, MessageTimestampType},
     error::KafkaErrorCode,
     format::{
+        FormatError,
         batch::{self, Batch, BatchHeader, Frame, TimestampType},
         builder::{BatchBuilder, NewRecord},
         compression::{Codec, Compression},
@@ -273,7 +274,7 @@ fn check_records(
     let mut max_timestamp = -1;
     let mut faults = Faults::default();
     for (index, record) in records.clone().enumerate() {
-        let record = record?;
+        let record = record.map_err(misshapen)?;
         if usize::try_from(record.offset_delta()) != Ok(index) && rebuilt.is_none() {
             if codec == Codec::None {
                 faults.record(index, "its offset is not the next one", KafkaErrorCode::InvalidRecord);
@@ -370,6 +371,14 @@ impl Faults {
                 code,
             }),
         }
+    }
+}
+
+/// In a batch whose checksum is right, a record cut short is invalid; only a batch cut short is corrupt.
+fn misshapen(error: FormatError) -> LogError {
+    match error {
+        FormatError::Truncated { .. } => invalid(&error.to_string()),
+        other => other.into(),
     }
 }
 

@@ -60,10 +60,11 @@ impl LogDirectory {
     }
 
     /// Compacts the dirtiest of the open logs that are due, if there is one; which, and what came of it. A log on which
-    /// this fails is left out until the directory is opened again (`LogCleanerManager.grabFilthiestCompactedLog`).
+    /// this fails is left out until the directory is opened again, unless `control` gave it up
+    /// (`LogCleanerManager.grabFilthiestCompactedLog`).
     ///
     /// # Errors
-    /// [`OpenError::Partition`]: that log is as it was.
+    /// [`OpenError::Partition`]: that log is as it was, and another call looks at the others.
     pub fn clean_dirtiest(
         &mut self,
         options: &CleanerOptions,
@@ -72,8 +73,13 @@ impl LogDirectory {
         let Some((partition, to_clean)) = self.dirtiest()? else {
             return Ok(None);
         };
-        let cleaned = self.clean(&partition, &to_clean, options, control);
-        if cleaned.is_err() {
+        let mut is_aborted = false;
+        let cleaned = self.clean(&partition, &to_clean, options, &mut |progress| {
+            let wish = control(progress);
+            is_aborted |= wish == CleanerControl::Abort;
+            wish
+        });
+        if cleaned.is_err() && !is_aborted {
             self.uncleanable.insert(partition.clone());
         }
         cleaned.map(|stats| Some((partition, stats)))
@@ -84,8 +90,13 @@ impl LogDirectory {
         let candidates: Vec<_> = compacted.map(|(partition, _)| partition.clone()).collect();
         let mut dirtiest: Option<(TopicPartition, LogToClean)> = None;
         for partition in candidates.into_iter().filter(|partition| !self.uncleanable.contains(partition)) {
-            let Some(to_clean) = self.log_to_clean(&partition)? else {
-                continue;
+            let to_clean = match self.log_to_clean(&partition) {
+                Ok(Some(to_clean)) => to_clean,
+                Ok(None) => continue,
+                Err(error) => {
+                    self.uncleanable.insert(partition);
+                    return Err(error);
+                }
             };
             if to_clean.force_update_checkpoint {
                 self.remember_cleaner_point(&partition, to_clean.first_dirty_offset)?;

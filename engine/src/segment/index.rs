@@ -179,3 +179,126 @@ impl LiveIndex {
         Ok(bytes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::format::builder::BatchBuilder;
+
+    const LIMITS: IndexLimits = IndexLimits { interval_bytes: 0, offset_entries: 100, time_entries: 100 };
+
+    fn batch(offset: Offset, timestamp: Timestamp) -> BatchHeader {
+        BatchHeader::decode(&BatchBuilder::new().base_offset(offset).record(timestamp, None, None).build().unwrap())
+            .unwrap()
+    }
+
+    /// An index with these entries of offset and position.
+    fn offsets(entries: &[(Offset, u32)]) -> LiveIndex {
+        let offsets = entries.iter().map(|&(offset, position)| OffsetIndexEntry { offset, position }).collect();
+        LiveIndex::restore(0, LIMITS, offsets, Vec::new()).unwrap()
+    }
+
+    /// An index with these entries of time and offset, if they can be trusted.
+    fn times(entries: &[(Timestamp, Offset)]) -> Option<LiveIndex> {
+        let times = entries.iter().map(|&(timestamp, offset)| TimeIndexEntry { timestamp, offset }).collect();
+        LiveIndex::restore(0, LIMITS, Vec::new(), times)
+    }
+
+    // M 120, 125
+    #[test]
+    fn look_up_finds_the_greatest_entry_at_or_below() {
+        let index = offsets(&[(10, 5), (20, 15), (25, 30)]);
+        let found = [0, 9, 10, 11, 19, 20, 24, 25, 900].map(|offset| index.lookup(offset).map(|entry| entry.position));
+        let expected = [None, None, Some(5), Some(5), Some(5), Some(15), Some(15), Some(30), Some(30)];
+        assert_eq!(found, expected);
+        assert_eq!(index.last_entry().map(|entry| entry.offset), Some(25));
+        assert_eq!(offsets(&[]).lookup(7), None);
+    }
+
+    // M 122
+    #[test]
+    fn upper_bound_is_the_first_entry_at_or_behind_a_position() {
+        let index = offsets(&[(0, 0), (1, 10), (2, 23), (3, 37)]);
+        let cases = [(0, 5, Some(1)), (0, 10, Some(1)), (0, 22, Some(2)), (0, 23, Some(2)), (10, 24, Some(3))];
+        for (position, size, expected) in cases {
+            let found = index.upper_bound(position + size).map(|entry| entry.offset);
+            assert_eq!(found, expected, "{size} bytes from {position}");
+        }
+        assert_eq!(index.upper_bound(38), None);
+        assert_eq!(index.upper_bound(200), None);
+        assert_eq!(offsets(&[]).upper_bound(1), None);
+    }
+
+    // M 123
+    #[test]
+    fn truncation_drops_what_lies_at_or_above_and_leaves_room() {
+        let all: Vec<_> = (1..10).map(|n| (n, u32::try_from(n).unwrap())).collect();
+        for (offset, left) in [(12, 9), (10, 9), (9, 8), (5, 4), (1, 0), (0, 0)] {
+            let mut index = offsets(&all);
+            index.truncate(offset);
+            assert_eq!(index.entries().0, left, "to {offset}");
+            // The bytes towards the next entry count from the cut.
+            index.observe(&batch(20, 1), 100);
+            index.observe(&batch(21, 1), 200);
+            assert_eq!(index.last_entry(), Some(OffsetIndexEntry { offset: 21, position: 200 }));
+        }
+    }
+
+    // M 121, 127
+    #[test]
+    fn full_index_takes_no_entry_but_the_last_time() {
+        let limits = IndexLimits { offset_entries: 3, time_entries: 3, ..LIMITS };
+        let mut index = LiveIndex::new(0, limits);
+        for n in 0..10_u32 {
+            assert_eq!(index.is_full(), n > 2, "before batch {n}, as one slot is kept for the last time");
+            index.observe(&batch(i64::from(n), i64::from(n)), n * 100);
+        }
+        assert_eq!(index.entries(), (3, 2));
+        index.seal();
+        assert_eq!(index.entries(), (3, 3));
+        assert_eq!(index.last_time_entry(), Some(TimeIndexEntry { timestamp: 9, offset: 9 }));
+        index.seal();
+        assert_eq!(index.entries(), (3, 3), "there is nothing newer to tell");
+    }
+
+    // M 121, 124, 128
+    #[test]
+    fn entries_that_do_not_ascend_are_not_trusted() {
+        let restored = |entries: &[(Offset, u32)]| {
+            let offsets = entries.iter().map(|&(offset, position)| OffsetIndexEntry { offset, position }).collect();
+            LiveIndex::restore(5, LIMITS, offsets, Vec::new()).is_some()
+        };
+        assert!(restored(&[(5, 0)]), "the last offset may be the base");
+        assert!(restored(&[(6, 0), (7, 70)]));
+        for wrong in [[(7, 0), (7, 70)], [(7, 0), (6, 70)], [(6, 70), (7, 70)], [(6, 70), (7, 0)]] {
+            assert!(!restored(&wrong), "{wrong:?}");
+        }
+        assert!(times(&[(1, 1), (2, 2), (3, 2)]).is_some());
+        for wrong in [[(2, 1), (1, 2)], [(1, 2), (2, 1)], [(1, 1), (1, 2)]] {
+            assert!(times(&wrong).is_none(), "{wrong:?}");
+        }
+        assert!(TimeIndexEntry::decode(&[0, 0, 0, 0, 0, 0, 0, 9, 0xff, 0xff, 0xff, 0xff], 45).is_err());
+    }
+
+    // M 126
+    #[test]
+    fn look_up_by_time_finds_the_newest_entry_that_is_not_newer() {
+        let index = times(&[(10, 40), (20, 50), (30, 60)]).unwrap();
+        let found = [9, 10, 15, 20, 29, 30, 99].map(|time| index.lookup_time(time).map(|entry| entry.offset));
+        assert_eq!(found, [None, Some(40), Some(40), Some(50), Some(50), Some(60), Some(60)]);
+    }
+
+    // M 127
+    #[test]
+    fn times_that_do_not_rise_get_no_entry() {
+        let mut index = LiveIndex::new(0, LIMITS);
+        for (n, timestamp) in [(0, 5), (1, 9), (2, 3), (3, 9), (4, 10), (5, 10)] {
+            index.observe(&batch(n, timestamp), u32::try_from(n).unwrap() * 100);
+        }
+        index.seal();
+        let entries: Vec<_> = index.times.iter().map(|entry| (entry.timestamp, entry.offset)).collect();
+        assert_eq!(entries, [(9, 1), (10, 4)]);
+        assert_eq!(index.greatest_timestamp(), Some(TimeIndexEntry { timestamp: 10, offset: 4 }));
+    }
+}

@@ -17,7 +17,7 @@ pub(crate) struct SealedIndex {
 }
 
 impl SealedIndex {
-    /// Maps both files; `None` when one is missing, is larger than the log could need, or ends within an entry.
+    /// Maps both files; `None` when one is missing, is larger than the log could need, or has no last time.
     pub(crate) fn open(
         storage: &dyn Storage,
         files: &SegmentFiles,
@@ -30,8 +30,8 @@ impl SealedIndex {
             return Ok(None);
         };
         let index = Self { base_offset, offsets, times };
-        // No batch has a timestamp, or the file was lost: only the log can tell.
-        let unknown = log_size > 0 && index.time_view().is_empty();
+        // No batch has a timestamp, or the file was lost or harmed: only the log can tell.
+        let unknown = log_size > 0 && index.time_view().last().is_none();
         Ok((!unknown).then_some(index))
     }
 

@@ -146,6 +146,7 @@ mod tests {
         (into.iter().map(|txn| txn.producer_id).collect(), complete)
     }
 
+    // M 130
     #[test]
     fn collect_takes_what_overlaps_and_says_when_it_is_complete() {
         assert_eq!(collected(0, 100), (vec![0, 1, 2, 3], false));
@@ -156,6 +157,7 @@ mod tests {
         assert_eq!(collected(20, 41), (vec![2, 3], false));
     }
 
+    // M 131
     #[test]
     fn truncation_keeps_transactions_that_ended_below() {
         assert_eq!(index().truncated(51).len(), 4);

@@ -239,6 +239,7 @@ mod tests {
         assert_eq!(frame(0x60, 0x40, &[], &[]), HEADER);
     }
 
+    // M 234
     #[test]
     fn header_bit_flipped_is_refused() {
         let good = frame(0x60, 0x40, &[], &[stored(b"abc"), END_MARK.to_vec()].concat());
@@ -253,6 +254,7 @@ mod tests {
         assert_eq!(decoded(Codec::Lz4, &bad), Err(error));
     }
 
+    // M 234
     #[test]
     fn descriptor_outside_kafkas_subset_is_refused() {
         for (flags, block_descriptor) in
@@ -287,6 +289,7 @@ mod tests {
         assert_eq!(decoded(Codec::Lz4, &wrong[..wrong.len() - 1]), Err(error));
     }
 
+    // M 234
     #[test]
     fn block_checksum_is_verified() {
         let checksum = XxHash32::oneshot(0, b"abc");
@@ -307,6 +310,7 @@ mod tests {
         }
     }
 
+    // M 234
     #[test]
     fn block_that_expands_past_declared_maximum_is_refused() {
         let dense = block(&dense_block(1024), 0);

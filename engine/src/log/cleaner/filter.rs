@@ -89,6 +89,7 @@ mod tests {
         control::EndTxnMarker,
     };
 
+    // M 182, 191
     #[test]
     fn record_decision_table() {
         use RecordDecision::{Drop, DropInvalid, Keep};
@@ -124,6 +125,7 @@ mod tests {
         decide_batch(header, true, last, round_end, 0).emptied
     }
 
+    // M 188, 190, 193
     #[test]
     fn emptied_batch_stays_for_its_producer_and_for_the_end_of_the_round() {
         assert_eq!(emptied(&data(), None, 100), Emptied::Delete);
@@ -135,6 +137,7 @@ mod tests {
         assert_eq!(emptied(&marker(), Some(LastRecord::Marker(1)), 100), Emptied::Delete);
     }
 
+    // M 186, 188
     #[test]
     fn aborted_data_goes_at_once_and_a_marker_waits_for_its_horizon() {
         let decided = |header: &BatchHeader, discardable| {

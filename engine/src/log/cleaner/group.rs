@@ -67,6 +67,7 @@ mod tests {
         (0..count).map(|n| segment(n * 10, 100)).collect()
     }
 
+    // M 196
     #[test]
     fn groups_fill_up_to_each_limit() {
         let cases = [
@@ -83,12 +84,14 @@ mod tests {
         assert!(group(&[], LIMITS, 0).is_empty());
     }
 
+    // M 196
     #[test]
     fn empty_segment_joins_beyond_the_offset_range() {
         let far = [segment(0, 100), segment(5000, 0), segment(9000, 100)];
         assert_eq!(group(&far, LIMITS, 9001), [2, 1]);
     }
 
+    // M 196
     #[test]
     fn last_segment_is_taken_to_reach_the_end() {
         let two = [segment(0, 100), segment(500, 100)];

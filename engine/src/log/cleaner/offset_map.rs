@@ -154,6 +154,7 @@ mod tests {
         map.get(map.hash(key))
     }
 
+    // M 198
     #[test]
     fn last_offset_of_each_key_is_found() {
         let mut map = OffsetMap::new(24 * 2000, u64::MAX, 7).unwrap();
@@ -169,6 +170,7 @@ mod tests {
         assert_eq!(get(&map, &key(1500)), None);
     }
 
+    // M 198
     #[test]
     fn full_map_refuses_even_a_known_key() {
         let mut map = OffsetMap::new(24 * 3 + 23, u64::MAX, 0).unwrap();

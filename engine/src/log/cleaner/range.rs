@@ -150,6 +150,7 @@ mod tests {
         (found.first_dirty_offset, found.first_uncleanable_offset, found.clean_bytes, found.cleanable_bytes)
     }
 
+    // M 203, 206, 208
     #[test]
     fn range_follows_checkpoint_stable_offset_and_active_segment() {
         let config = LogConfig::default();
@@ -171,6 +172,7 @@ mod tests {
         }
     }
 
+    // M 205
     #[test]
     fn checkpoint_outside_the_log_starts_over_and_is_replaced() {
         let with = |checkpoint| LogFacts { checkpoint, log_start: 10, ..log() };
@@ -180,6 +182,7 @@ mod tests {
         assert_eq!(first_dirty(&with(None)), (10, false));
     }
 
+    // M 207
     #[test]
     fn segment_within_the_least_lag_ends_the_range() {
         let config = LogConfig { min_compaction_lag_ms: 500, ..LogConfig::default() };
@@ -190,6 +193,7 @@ mod tests {
         assert_eq!(decided(dirty, &config, 2499), (20, 20, 200, 0));
     }
 
+    // M 203
     #[test]
     fn ratio_must_exceed_the_least_one_unless_the_greatest_lag_has_passed() {
         let config = LogConfig { min_cleanable_dirty_ratio: 1.0 / 3.0, ..LogConfig::default() };

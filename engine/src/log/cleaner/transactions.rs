@@ -110,6 +110,7 @@ mod tests {
         AbortedTxn { producer_id, first_offset, last_offset, last_stable_offset: last_offset + 1 }
     }
 
+    // M 186
     #[test]
     fn batch_is_aborted_from_the_first_offset_to_the_marker() {
         let mut transactions = Transactions::default();
@@ -125,6 +126,7 @@ mod tests {
         assert!(transactions.take_retained().is_empty());
     }
 
+    // M 187, 188
     #[test]
     fn marker_is_needed_while_a_batch_of_its_transaction_is_there() {
         let mut transactions = Transactions::default();

@@ -78,6 +78,7 @@ fn is_out_of_order(result: Result<Option<ProducedBatch>, LogError>) -> Option<i3
     }
 }
 
+// M 55, 132
 #[test]
 fn retry_of_the_last_five_batches_is_answered_and_an_older_one_refused() {
     let mut log = Log::default();
@@ -92,6 +93,7 @@ fn retry_of_the_last_five_batches_is_answered_and_an_older_one_refused() {
     assert_eq!(is_out_of_order(log.check(&batch(0, 10, 1, false))), Some(12), "a part of a batch is no retry");
 }
 
+// M 133
 #[test]
 fn sequences_continue_and_wrap() {
     let mut log = Log::default();
@@ -105,6 +107,7 @@ fn sequences_continue_and_wrap() {
     at_the_end.append(&batch(0, 0, 1, false));
 }
 
+// M 57
 #[test]
 fn unknown_producer_begins_anywhere_and_a_new_epoch_at_zero() {
     let mut log = Log::default();
@@ -115,6 +118,7 @@ fn unknown_producer_begins_anywhere_and_a_new_epoch_at_zero() {
     assert_eq!(log.state.active()[0].batches.len(), 1, "the batches of the old epoch say nothing any more");
 }
 
+// M 141
 #[test]
 fn plain_batch_inside_a_transaction_is_refused() {
     let mut log = Log::default();
@@ -123,6 +127,7 @@ fn plain_batch_inside_a_transaction_is_refused() {
     assert!(log.state.has_ongoing_transaction(ID, 0) && !log.state.has_ongoing_transaction(ID, 1));
 }
 
+// M 136, 152
 #[test]
 fn marker_ends_the_transaction_and_fences() {
     let mut log = Log::default();
@@ -137,6 +142,7 @@ fn marker_ends_the_transaction_and_fences() {
     assert_eq!(is_out_of_order(log.check(&batch(2, 3, 1, false))), Some(0));
 }
 
+// M 68
 #[test]
 fn version_two_bumps_the_epoch_with_every_marker() {
     let mut log = Log::default();
@@ -150,6 +156,7 @@ fn version_two_bumps_the_epoch_with_every_marker() {
     assert!(last.end_txn(ProducerEpoch::MAX, 0, 2).unwrap(), "the last epoch cannot be bumped");
 }
 
+// M 66
 #[test]
 fn transaction_waits_for_the_high_watermark_to_pass_its_marker() {
     let mut log = Log::default();
@@ -163,6 +170,7 @@ fn transaction_waits_for_the_high_watermark_to_pass_its_marker() {
     assert_eq!(log.state.first_unstable_offset(), None);
 }
 
+// M 71, 156
 #[test]
 fn guard_is_needed_once_and_only_while_verification_is_on() {
     let mut log = Log::default();
@@ -181,6 +189,7 @@ fn guard_is_needed_once_and_only_while_verification_is_on() {
     assert!(matches!(log.state.check(&second, None, &strict(guard)), Err(LogError::InvalidTxnState { .. })));
 }
 
+// M 57, 156
 #[test]
 fn verification_holds_back_what_comes_out_of_order() {
     let mut log = Log::default();
@@ -199,6 +208,7 @@ fn verification_holds_back_what_comes_out_of_order() {
     assert_eq!(is_out_of_order(bumping.check(&batch(0, 3, 1, true))), Some(0));
 }
 
+// M 62, 146
 #[test]
 fn producers_expire_unless_in_a_transaction() {
     let mut log = Log::default();
@@ -212,6 +222,7 @@ fn producers_expire_unless_in_a_transaction() {
     assert_eq!(log.state.active().len(), 1);
 }
 
+// M 138
 #[test]
 fn late_transaction_is_told_by_its_producers_silence() {
     let mut log = Log::default();
@@ -222,6 +233,7 @@ fn late_transaction_is_told_by_its_producers_silence() {
     assert!(log.state.has_late_transaction(limit_ms + 1, timeout_ms));
 }
 
+// M 144
 #[test]
 fn snapshot_keeps_the_last_batch_and_the_open_transaction() {
     let mut log = Log::default();
@@ -235,6 +247,7 @@ fn snapshot_keeps_the_last_batch_and_the_open_transaction() {
     assert_eq!(restored.snapshot(), log.state.snapshot());
 }
 
+// M 157
 #[test]
 fn last_stable_offset_of_an_aborted_transaction_looks_at_other_producers() {
     let mut log = Log::default();
