@@ -131,6 +131,22 @@ mod tests {
         }
     }
 
+    // M 246
+    #[test]
+    fn fetch_out_of_range_is_settled_by_where_the_leaders_log_lies() {
+        let (cut, over) = (OutOfRangeReset::TruncateTo, OutOfRangeReset::StartOverAt);
+        for (log_end, leader, reset) in [
+            (10, 0..9, cut(9)),
+            (10, 0..0, cut(0)),
+            (10, 0..10, OutOfRangeReset::Continue),
+            (10, 10..20, OutOfRangeReset::Continue),
+            (10, 11..20, over(11)),
+            (0, 5..5, over(5)),
+        ] {
+            assert_eq!(reset_out_of_range(log_end, leader.clone()), reset, "{log_end} {leader:?}");
+        }
+    }
+
     // M 244
     #[test]
     fn a_log_that_ends_inside_a_batch_is_cut_to_its_begin() {
