@@ -2,7 +2,7 @@
 
 use crate::{
     args::{AppendArgs, CodecName},
-    output::{self, Failure, Output},
+    output::{self, Failure, Output, now_ms},
 };
 use duramen::{
     AppendAsLeader, Log, LogDirectory, TopicPartition, ValidationPolicy,
@@ -18,7 +18,6 @@ use std::{
     io::{self, BufRead, BufReader},
     path::{Path, PathBuf},
     process::ExitCode,
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 /// A batch is closed when it has so many bytes, whatever its number of records.
@@ -98,9 +97,4 @@ fn write(log: &mut Log, builder: &BatchBuilder) -> Result<(), Failure> {
     let leader_epoch = log.reader().latest_epoch().unwrap_or(0);
     log.append_as_leader(batch, AppendAsLeader::new(leader_epoch, now_ms())).map_err(Failure::new)?;
     Ok(())
-}
-
-fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -6,11 +6,11 @@ use crate::{
     output::{Failure, Output, show},
 };
 use duramen::format::{
-    batch::{Batch, TimestampType},
+    batch::{Batch, MAGIC, TimestampType},
     checkpoint, clean_shutdown,
     compression::Codec,
     control::{ControlType, EndTxnMarker},
-    index_entry::{AbortedTxn, OffsetIndexView, TimeIndexView},
+    index_entry::{AbortedTxn, OffsetIndexEntry, OffsetIndexView, TimeIndexEntry, TimeIndexView},
     meta_properties::MetaProperties,
     names::{self, FileName, SegmentFile},
     partition_metadata, snapshot,
@@ -56,7 +56,9 @@ impl Dump<'_> {
 
     fn file(&mut self, path: &Path) -> Result<(), Failure> {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        match FileName::parse(&name) {
+        // What is being written becomes the file whose name it has.
+        let name = name.strip_suffix(".tmp").unwrap_or(&name);
+        match FileName::parse(&in_full(name)) {
             FileName::Segment { file: SegmentFile::Log, .. } => self.log(path),
             FileName::Segment { file, offset, .. } => {
                 let bytes = self.read(path)?;
@@ -77,7 +79,7 @@ impl Dump<'_> {
                     (json!({"topic_id": id.to_string()}), format!("topic id {id}"))
                 })
             }
-            FileName::Temporary | FileName::Foreign => self.other(path, &name),
+            FileName::Temporary | FileName::Foreign => self.other(path, name),
         }
     }
 
@@ -111,6 +113,7 @@ impl Dump<'_> {
     ) -> Result<(), Failure> {
         self.title(path)?;
         match decoded {
+            Ok(items) if items.is_empty() => self.item(path, json!({"entries": 0}), "no entry"),
             Ok(items) => items.iter().try_for_each(|item| {
                 let (value, text) = describe(item);
                 self.item(path, value, &text)
@@ -127,25 +130,32 @@ impl Dump<'_> {
             SegmentFile::Log => Ok(()),
             SegmentFile::OffsetIndex => {
                 let view = OffsetIndexView::new(bytes, offset);
-                let entries = (0..view.len()).filter_map(|n| view.entry(n)).collect();
+                let entries = (0..view.len()).map(|n| view.entry(n)).collect();
                 self.decoded(path, Ok(entries), |entry| {
-                    (
-                        json!({"offset": entry.offset, "position": entry.position}),
-                        format!("offset {} at byte {}", entry.offset, entry.position),
-                    )
-                })
+                    entry.map_or_else(undecoded, |entry| {
+                        (
+                            json!({"offset": entry.offset, "position": entry.position}),
+                            format!("offset {} at byte {}", entry.offset, entry.position),
+                        )
+                    })
+                })?;
+                self.unused(path, bytes.len(), view.len(), OffsetIndexEntry::SIZE)
             }
             SegmentFile::TimeIndex => {
                 let view = TimeIndexView::new(bytes, offset);
-                let entries = (0..view.len()).filter_map(|n| view.entry(n)).collect();
+                let entries = (0..view.len()).map(|n| view.entry(n)).collect();
                 self.decoded(path, Ok(entries), |entry| {
-                    (
-                        json!({"timestamp": entry.timestamp, "offset": entry.offset}),
-                        format!("timestamp {} at offset {}", entry.timestamp, entry.offset),
-                    )
-                })
+                    entry.map_or_else(undecoded, |entry| {
+                        (
+                            json!({"timestamp": entry.timestamp, "offset": entry.offset}),
+                            format!("timestamp {} at offset {}", entry.timestamp, entry.offset),
+                        )
+                    })
+                })?;
+                self.unused(path, bytes.len(), view.len(), TimeIndexEntry::SIZE)
             }
             SegmentFile::TxnIndex => {
+                let whole = bytes.len() / AbortedTxn::SIZE;
                 let decoded = bytes.chunks_exact(AbortedTxn::SIZE).map(AbortedTxn::decode).collect();
                 self.decoded(path, decoded, |txn: &AbortedTxn| {
                     (
@@ -156,22 +166,27 @@ impl Dump<'_> {
                             txn.producer_id, txn.first_offset, txn.last_offset, txn.last_stable_offset
                         ),
                     )
-                })
+                })?;
+                self.unused(path, bytes.len(), whole, AbortedTxn::SIZE)
             }
             SegmentFile::Snapshot => self.decoded(path, snapshot::decode(bytes), |entry| {
                 let batch = entry.last_batch;
                 (
                     json!({"producer_id": entry.producer_id, "producer_epoch": entry.producer_epoch,
                         "last_sequence": batch.and_then(|batch| batch.last_sequence),
-                        "last_offset": batch.map(|batch| batch.last_offset), "timestamp": entry.timestamp,
+                        "last_offset": batch.map(|batch| batch.last_offset),
+                        "offset_delta": batch.map(|batch| batch.offset_delta), "timestamp": entry.timestamp,
                         "coordinator_epoch": entry.coordinator_epoch,
                         "current_txn_first_offset": entry.current_txn_first_offset}),
                     format!(
-                        "producer {} epoch {}: last sequence {}, last offset {}, open transaction {}",
+                        "producer {} epoch {}: last sequence {}, last offset {}, last write {}, coordinator epoch {}, \
+                         open transaction since {}",
                         entry.producer_id,
                         entry.producer_epoch,
                         optional(batch.and_then(|batch| batch.last_sequence)),
                         optional(batch.map(|batch| batch.last_offset)),
+                        entry.timestamp,
+                        optional(entry.coordinator_epoch),
                         optional(entry.current_txn_first_offset)
                     ),
                 )
@@ -206,8 +221,42 @@ impl Dump<'_> {
                     (json!({"broker_epoch": epoch}), format!("closed in order, broker epoch {}", optional(*epoch)))
                 })
             }
-            _ => Ok(()),
+            names::LOCK => Ok(()),
+            names::FAILED_SYNC => self.decoded(path, Ok(vec![()]), |()| {
+                (
+                    json!({"failed_sync": true}),
+                    "a sync failed: the page cache may show what the disk has not".to_owned(),
+                )
+            }),
+            // Snapshots of KRaft's log are batches like any other.
+            name if name.ends_with(".checkpoint") => self.log(path),
+            _ => self.foreign(path, name),
         }
+    }
+
+    /// A file that is not of a log: as text if it is one of KRaft's, else only its length.
+    fn foreign(&mut self, path: &Path, name: &str) -> Result<(), Failure> {
+        if name == "quorum-state" {
+            let bytes = self.read(path)?;
+            return self.decoded(path, Ok(vec![bytes]), |bytes| {
+                let text = show(Some(bytes), false);
+                (json!({"text": text}), text)
+            });
+        }
+        let bytes = path.metadata().map_err(Failure::at(path.display()))?.len();
+        self.decoded(path, Ok(vec![bytes]), |bytes| {
+            (json!({"foreign": true, "size": bytes}), format!("not a file of Kafka's log, {bytes} bytes"))
+        })
+    }
+
+    /// What lies behind the entries of an index: those that were reserved, and bytes that are no whole entry.
+    fn unused(&mut self, path: &Path, bytes: usize, used: usize, entry_size: usize) -> Result<(), Failure> {
+        let (zeros, trailing) = ((bytes / entry_size).saturating_sub(used), bytes % entry_size);
+        if zeros == 0 && trailing == 0 {
+            return Ok(());
+        }
+        let text = format!("{zeros} unused entries and {trailing} trailing bytes");
+        self.item(path, json!({"zero_entries": zeros, "trailing_bytes": trailing}), &text)
     }
 
     fn log(&mut self, path: &Path) -> Result<(), Failure> {
@@ -215,6 +264,7 @@ impl Dump<'_> {
         let mut log = LogFile::open(path)?;
         loop {
             match log.step()? {
+                At::End if log.position() == 0 => return self.item(path, json!({"entries": 0}), "no batch"),
                 At::End => return Ok(()),
                 At::Rest(position, bytes) => {
                     let text = self.out.red(format!("{bytes} bytes at {position} are no whole batch"));
@@ -247,12 +297,14 @@ impl Dump<'_> {
         let valid = batch.check_crc();
         let producer = header.producer();
         let mut value = json!({
-            "base_offset": header.base_offset(), "last_offset": header.last_offset(), "position": position,
+            "base_offset": header.base_offset(), "last_offset": header.last_offset(),
+            "last_offset_delta": header.last_offset_delta(), "position": position, "magic": MAGIC,
             "size": header.size(), "count": header.records_count(), "leader_epoch": header.leader_epoch(),
-            "codec": codec, "timestamp_type": stamp, "max_timestamp": header.max_timestamp(),
+            "codec": codec, "timestamp_type": stamp,
+            "base_timestamp": header.base_timestamp(), "max_timestamp": header.max_timestamp(),
             "transactional": attributes.is_transactional(), "control": attributes.is_control(),
             "producer_id": producer.map(|producer| producer.id), "producer_epoch": producer.map(|producer| producer.epoch),
-            "base_sequence": header.base_sequence(), "crc": format!("{:08x}", header.crc()), "valid": valid.is_ok(),
+            "base_sequence": header.base_sequence(), "last_sequence": header.last_sequence(), "crc": format!("{:08x}", header.crc()), "valid": valid.is_ok(),
             "delete_horizon": header.delete_horizon_ms(),
         });
         let mut text = format!(
@@ -277,6 +329,9 @@ impl Dump<'_> {
                 text.push_str(", ");
                 text.push_str(word);
             }
+        }
+        if let Some(horizon) = header.delete_horizon_ms() {
+            text.push_str(&format!(", delete horizon {horizon}"));
         }
         if let Err(error) = &valid {
             text = self.out.red(format!("{text}, DAMAGED: {error}"));
@@ -306,10 +361,11 @@ impl Dump<'_> {
             Err(error) => failed(error),
             Ok(record) if control => {
                 let kind = ControlType::decode(record.key().unwrap_or_default());
-                let kind = kind.map_or_else(|error| error.to_string(), |kind| format!("{kind:?}"));
+                let kind = kind.map_or_else(|error| error.to_string(), control_name);
                 let coordinator = EndTxnMarker::decode(&record).ok().flatten().map(|marker| marker.coordinator_epoch);
                 (json!({"offset": record.offset(), "control": kind, "coordinator_epoch": coordinator}),
-                 format!("{} {kind}, coordinator epoch {}", record.offset(), optional(coordinator)))
+                 coordinator.map_or_else(|| format!("{} {kind}", record.offset()),
+                     |epoch| format!("{} {kind}, coordinator epoch {epoch}", record.offset())))
             }
             Ok(record) => {
                 let hex = self.args.hex;
@@ -330,6 +386,34 @@ impl Dump<'_> {
             }
         });
         described.collect()
+    }
+}
+
+/// A control record's kind as Kafka spells it.
+fn control_name(kind: ControlType) -> String {
+    match kind {
+        ControlType::Abort => "ABORT".to_owned(),
+        ControlType::Commit => "COMMIT".to_owned(),
+        ControlType::LeaderChange => "LEADER_CHANGE".to_owned(),
+        ControlType::SnapshotHeader => "SNAPSHOT_HEADER".to_owned(),
+        ControlType::SnapshotFooter => "SNAPSHOT_FOOTER".to_owned(),
+        ControlType::KraftVersion => "KRAFT_VERSION".to_owned(),
+        ControlType::KraftVoters => "KRAFT_VOTERS".to_owned(),
+        ControlType::Unknown(id) => format!("UNKNOWN ({id})"),
+    }
+}
+
+fn undecoded() -> (Value, String) {
+    (json!({"error": "the entry cannot be decoded"}), "an entry that cannot be decoded".to_owned())
+}
+
+/// The name with a number of twenty digits, as logs write it, where it begins with fewer.
+fn in_full(name: &str) -> String {
+    match name.split_once('.') {
+        Some((number, rest)) if !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) => {
+            format!("{number:0>20}.{rest}")
+        }
+        _ => name.to_owned(),
     }
 }
 

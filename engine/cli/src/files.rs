@@ -6,7 +6,8 @@ use duramen::{
     format::{
         FormatError,
         batch::{Batch, FRAME_SIZE, Frame},
-        names::{DirectoryKind, DirectoryName, FileName, SegmentFile, Suffix},
+        checkpoint,
+        names::{self, DirectoryKind, DirectoryName, FileName, SegmentFile, Suffix},
     },
 };
 use std::{
@@ -106,6 +107,25 @@ pub(crate) fn partitions(dir: &Path) -> Result<Vec<(TopicPartition, PathBuf)>, F
         return Err(Failure::new(message));
     }
     Ok(found)
+}
+
+/// The path again, if it is a log directory and not that of a partition.
+pub(crate) fn log_directory(dir: &Path) -> Result<&Path, Failure> {
+    if !dir.is_dir() {
+        return Err(Failure::new(format!("{} is not a directory", dir.display())));
+    }
+    if holds_segments(dir)? || dir.join(names::LEADER_EPOCH_CHECKPOINT).exists() {
+        let message = format!("{} is a partition's directory: name the log directory above it", dir.display());
+        return Err(Failure::new(message));
+    }
+    Ok(dir)
+}
+
+/// What a checkpoint of a log directory says of a partition; nothing if it cannot be read.
+pub(crate) fn checkpointed(home: &Path, file: &str, partition: &TopicPartition) -> Result<Option<i64>, Failure> {
+    let bytes = read(&home.join(file))?.unwrap_or_default();
+    let offsets = checkpoint::decode_offsets(&bytes).unwrap_or_default();
+    Ok(offsets.get(partition).copied())
 }
 
 fn holds_segments(dir: &Path) -> Result<bool, Failure> {

@@ -1,17 +1,24 @@
-//! The `duramen` command: looks into Kafka log directories, checks, repairs and fills them, without a JVM.
+//! The `duramen` command: looks into Kafka log directories, checks, repairs, compacts and fills them, without a JVM.
 //!
-//! `dump`, `verify`, `read` and `info` only read, take no lock, and work on directories that a broker has open;
-//! `recover` and `append` open the directory as its owner.
+//! `dump`, `verify`, `read`, `info` and every `--dry-run` only read, take no lock, and work on directories that a broker
+//! has open; `recover`, `append`, `compact` and `retain` open the directory as its owner.
 
 mod append;
 mod args;
+mod cleaning;
+mod compact;
 mod dump;
+mod facts;
 mod files;
+mod frozen;
 mod info;
 mod output;
 mod read;
 mod recover;
+mod retain;
+mod target;
 mod verify;
+mod view;
 
 use args::{Args, Command};
 use clap::Parser;
@@ -27,6 +34,8 @@ fn main() -> ExitCode {
         Command::Read(args) => read::run(&args),
         Command::Append(args) => append::run(&args),
         Command::Recover(args) => recover::run(&args),
+        Command::Compact(args) => compact::run(&args),
+        Command::Retain(args) => retain::run(&args),
     };
     match result {
         Ok(code) => code,
@@ -35,6 +44,10 @@ fn main() -> ExitCode {
         Err(Failure::Message(message)) => {
             eprintln!("duramen: {message}");
             ExitCode::from(2)
+        }
+        Err(Failure::Failed(message)) => {
+            eprintln!("duramen: {message}");
+            ExitCode::from(1)
         }
     }
 }

@@ -6,18 +6,11 @@ use crate::{
     output::{self, Failure, Output},
 };
 use duramen::{DirectoryOptions, LogDirectory, OnCorruption, OpenError};
-use indicatif::{ProgressBar, ProgressStyle};
-use std::{io::IsTerminal, process::ExitCode, time::Duration};
+use std::{process::ExitCode, time::Duration};
 
 pub(crate) fn run(args: &RecoverArgs) -> Result<ExitCode, Failure> {
     // A path that is not a log directory must not become one.
-    files::partitions(&args.dir)?;
-    if args.dir.join(duramen::format::names::LEADER_EPOCH_CHECKPOINT).exists() {
-        return Err(Failure::new(format!(
-            "{} is a partition's directory: name the log directory above it",
-            args.dir.display()
-        )));
-    }
+    files::partitions(files::log_directory(&args.dir)?)?;
     let config = output::config(&args.properties)?;
     let on_corruption = if args.truncate { OnCorruption::Truncate } else { OnCorruption::Report };
     let options =
@@ -26,10 +19,7 @@ pub(crate) fn run(args: &RecoverArgs) -> Result<ExitCode, Failure> {
     let mut out = Output::new();
     let mut refused = 0;
     for partition in directory.partitions().to_vec() {
-        let bar = if std::io::stderr().is_terminal() { ProgressBar::new(0) } else { ProgressBar::hidden() };
-        let style = ProgressStyle::with_template("{prefix} {wide_bar} {bytes}/{total_bytes} {eta}");
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        bar.set_prefix(partition.to_string());
+        let bar = output::progress_bar(&partition, 0);
         let opened = directory.get_or_create_with(&partition, &config, &mut |progress| {
             bar.set_length(progress.bytes_total);
             bar.set_position(progress.bytes_done);

@@ -4,7 +4,7 @@ use crate::{
     args::VerifyArgs,
     dump::DECOMPRESSED_BYTES,
     files::{self, At, LogFile},
-    output::{Failure, Output, size},
+    output::{self, Failure, Output, size},
 };
 use duramen::{
     TopicPartition,
@@ -16,9 +16,9 @@ use duramen::{
         partition_metadata, snapshot,
     },
 };
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde_json::json;
-use std::{collections::BTreeMap, io::IsTerminal, path::Path, process::ExitCode};
+use std::{collections::BTreeMap, path::Path, process::ExitCode};
 
 /// Something wrong, and where.
 struct Finding {
@@ -77,10 +77,7 @@ fn verify(partition: &TopicPartition, dir: &Path, totals: &mut Totals) -> Result
     let mut findings = Vec::new();
     let segments = files::segments(dir)?;
     let bytes_total = segments.iter().filter_map(|(_, path)| path.metadata().ok()).map(|found| found.len()).sum();
-    let bar = if std::io::stderr().is_terminal() { ProgressBar::new(bytes_total) } else { ProgressBar::hidden() };
-    let style = ProgressStyle::with_template("{prefix} {wide_bar} {bytes}/{total_bytes} {eta}");
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    bar.set_prefix(partition.to_string());
+    let bar = output::progress_bar(partition, bytes_total);
     let mut next_offset = None;
     for (base_offset, path) in &segments {
         verify_segment(*base_offset, path, &mut next_offset, totals, &bar, &mut findings)?;

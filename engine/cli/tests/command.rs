@@ -1,46 +1,19 @@
 //! The command as a person uses it: real processes, real directories.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod common;
+
+use common::{append, duramen, ok, text};
 use std::{
     fs,
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader},
     path::Path,
-    process::{Command, Output, Stdio},
+    process::{Command, Stdio},
 };
 use tempfile::TempDir;
 
 /// What is done to a file's bytes.
 type Harm = fn(&mut Vec<u8>);
-
-fn duramen(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_duramen")).args(args).stdin(Stdio::null()).output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// Runs a command that must succeed; what it printed.
-fn ok(args: &[&str]) -> String {
-    let output = duramen(args);
-    assert!(output.status.success(), "{args:?}: {}{}", text(&output.stdout), text(&output.stderr));
-    text(&output.stdout)
-}
-
-fn append(partition: &Path, lines: &str, more: &[&str]) -> String {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_duramen"))
-        .arg("append")
-        .arg(partition)
-        .args(more)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success());
-    text(&output.stdout)
-}
 
 #[test]
 fn lines_appended_are_the_lines_read_in_every_codec() {
