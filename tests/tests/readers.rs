@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use duramen::{
-    AppendAsLeader, Fetch, Isolation, Log, LogConfig, LogDirectory, LogError, LogReader, TimestampQuery,
-    TopicPartition, ValidationPolicy,
+    AppendAsLeader, CleanerControl, CleanerOptions, Fetch, Isolation, Log, LogConfig, LogDirectory, LogError,
+    LogReader, TimestampQuery, TopicPartition, ValidationPolicy,
     format::{batch::Batches, builder::BatchBuilder},
     validate,
 };
@@ -164,6 +164,116 @@ fn readers_beside_truncations_see_one_history_or_the_other() {
         for _ in 0..25 {
             append(log, 1 + n % 7, NOW_MS + n);
         }
+    }
+    stop.store(true, Ordering::SeqCst);
+    for reader in readers {
+        assert!(reader.join().unwrap() > 0);
+    }
+}
+
+/// A compacted topic that is also deleted from, with records of few keys whose values tell their offsets.
+fn compacted_config() -> LogConfig {
+    let mut config = LogConfig { retention_bytes: Some(24_000), retention_ms: None, ..config() };
+    config.cleanup_policy.compact = true;
+    config.cleanup_policy.delete = true;
+    config
+}
+
+fn append_keyed(log: &mut Log, records: i64) {
+    let first = log.offsets().log_end;
+    let mut builder = BatchBuilder::new();
+    for offset in first..first + records {
+        let (key, value) = (format!("key {}", offset % 40), format!("{offset} {}", "x".repeat(40)));
+        builder = builder.record(NOW_MS, Some(key.as_bytes()), Some(value.as_bytes()));
+    }
+    let batch = validate(builder.build().unwrap(), &ValidationPolicy::from_config(&config()), NOW_MS).unwrap();
+    log.append_as_leader(batch, AppendAsLeader::new(0, NOW_MS)).unwrap();
+    log.update_high_watermark(log.offsets().log_end);
+}
+
+fn clean(log: &mut Log) {
+    let to_clean = log.log_to_clean(None, NOW_MS).unwrap();
+    log.clean(&to_clean, &CleanerOptions::default(), NOW_MS, &mut |_| CleanerControl::Continue).unwrap();
+    log.remove_retired_files(i64::MAX).unwrap();
+}
+
+#[test]
+fn slices_keep_their_bytes_through_compaction_retention_and_the_end_of_the_writer() {
+    let dir = TempDir::new().unwrap();
+    let mut directory = open(&dir);
+    let log = directory.get_or_create(&TopicPartition::new("readers", 0).unwrap(), &compacted_config()).unwrap();
+    for n in 0..300 {
+        append_keyed(log, 1 + n % 7);
+    }
+    let reader = log.reader();
+    let held: Vec<_> = (0..log.offsets().log_end)
+        .step_by(50)
+        .map(|offset| reader.read(Fetch::from(offset)).unwrap().records.unwrap())
+        .map(|slice| (slice.to_vec().unwrap(), slice))
+        .collect();
+    let size = reader.size();
+    let unchanged =
+        |when: &str| held.iter().for_each(|(bytes, slice)| assert!(slice.to_vec().unwrap() == *bytes, "P9: {when}"));
+    clean(log);
+    assert!(reader.size() < size / 2);
+    unchanged("compaction");
+    log.increment_log_start_offset(log.offsets().high_watermark).unwrap();
+    assert!(!log.delete_old_segments(NOW_MS).unwrap().is_empty());
+    log.remove_retired_files(i64::MAX).unwrap();
+    unchanged("retention");
+    // The writer is gone without closing, and another one opens the log and writes on.
+    drop(directory);
+    let mut directory = open(&dir);
+    let log = directory.get_or_create(&TopicPartition::new("readers", 0).unwrap(), &compacted_config()).unwrap();
+    append_keyed(log, 5);
+    log.truncate_fully_and_start_at(3, None, NOW_MS).unwrap();
+    unchanged("the end of the writer");
+}
+
+#[test]
+fn readers_beside_retention_and_compaction_see_whole_batches_or_that_they_are_gone() {
+    let dir = TempDir::new().unwrap();
+    let mut directory = open(&dir);
+    let log = directory.get_or_create(&TopicPartition::new("readers", 0).unwrap(), &compacted_config()).unwrap();
+    for n in 0..100 {
+        append_keyed(log, 1 + n % 7);
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let readers: Vec<_> = (0..3)
+        .map(|thread| {
+            let (reader, stop) = (log.reader(), Arc::clone(&stop));
+            thread::spawn(move || {
+                let (mut offset, mut reads) = (0, 0);
+                while !stop.load(Ordering::SeqCst) {
+                    let offsets = reader.offsets();
+                    let isolation = if thread == 0 { Isolation::ReadCommitted } else { Isolation::LogEnd };
+                    offset = match reader.read(Fetch { isolation, max_bytes: 3000, ..Fetch::from(offset) }) {
+                        Ok(fetched) => fetched.records.map(|records| records.to_vec().unwrap()).map_or(0, |bytes| {
+                            let whole: usize =
+                                Batches::new(&bytes).map_while(Result::ok).map(|batch| batch.bytes().len()).sum();
+                            check(&bytes[..whole]).unwrap_or(0)
+                        }),
+                        Err(LogError::OffsetOutOfRange { .. }) => offsets.log_start,
+                        Err(error) => panic!("{error}"),
+                    };
+                    let time = TimestampQuery::At(NOW_MS);
+                    reader.offset_for_timestamp(time, Isolation::LogEnd).unwrap();
+                    reads += 1;
+                }
+                reads
+            })
+        })
+        .collect();
+    for n in 0..60 {
+        for _ in 0..20 {
+            append_keyed(log, 1 + n % 7);
+        }
+        clean(log);
+        if n % 3 == 0 {
+            log.increment_log_start_offset(log.offsets().log_end - 60).unwrap();
+        }
+        log.delete_old_segments(NOW_MS).unwrap();
+        log.remove_retired_files(i64::MAX).unwrap();
     }
     stop.store(true, Ordering::SeqCst);
     for reader in readers {

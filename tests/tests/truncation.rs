@@ -185,3 +185,18 @@ fn greatest_time_and_index_are_those_of_the_records_left() {
     log.truncate_to(0, NOW_MS).unwrap();
     assert_eq!(summary(&log).largest_timestamp, None);
 }
+
+#[test]
+fn log_that_was_cut_at_its_start_in_a_gap_opens_after_a_crash() {
+    for target in [3, 4, 5] {
+        let mut log = Fixture::new(LogConfig::default());
+        log.fill(3, 1);
+        log.follow(&placed(batch(2).build().unwrap(), 5, 0)).unwrap();
+        log.update_high_watermark(7);
+        log.increment_log_start_offset(4).unwrap();
+        log.truncate_to(target, NOW_MS).unwrap();
+        assert_eq!((log.offsets().log_start, log.offsets().log_end), (target.min(4), target));
+        let log = log.crash();
+        assert_eq!((log.offsets().log_end, log.records().len()), (3, 3), "cut to {target}");
+    }
+}

@@ -444,10 +444,12 @@ impl Opening<'_> {
         segments.first().map_or(checkpointed, |first| checkpointed.max(first.base_offset()))
     }
 
-    /// A log start above the end would empty the log: a checkpoint alone does not decide that (P6).
+    /// A log start above the end would empty the log: a checkpoint alone does not decide that (P6). One that is empty, as
+    /// starting over leaves it for a moment, has nothing to lose.
     pub(super) fn check_log_start(&self, segments: &Segments, log_end: Offset) -> Result<(), LogError> {
         let log_start = self.log_start(segments);
-        if log_end >= log_start || self.options.on_corruption == OnCorruption::Truncate {
+        let is_empty = segments.iter().all(|segment| segment.size() == 0);
+        if log_end >= log_start || is_empty || self.options.on_corruption == OnCorruption::Truncate {
             return Ok(());
         }
         let why = "the checkpointed log start lies above the end of the log";

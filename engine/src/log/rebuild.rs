@@ -51,7 +51,9 @@ impl Rebuild<'_> {
     /// Goes back to the newest snapshot, unless the producers are as of `end` already
     /// (`ProducerStateManager.truncateAndReload`).
     fn reload(&self, producers: &mut ProducerState, snapshots: &mut Snapshots, end: Offset) -> Result<(), LogError> {
-        snapshots.retain(|offset| offset <= end && offset > self.log_start);
+        // One from before the first segment cannot be brought up to it: the batches between, markers perhaps, are gone.
+        let first = self.segments.first().map_or(end, |first| first.base_offset());
+        snapshots.retain(|offset| offset <= end && offset > self.log_start && offset >= first);
         if end == producers.end_offset() {
             producers.on_log_start(self.log_start);
             snapshots.on_log_start(self.log_start);

@@ -49,11 +49,25 @@ impl Log {
         Ok(true)
     }
 
-    /// Where the files end after a cut at an offset: inside a batch, at its base.
+    /// Where recovery finds the end of the log after a cut at an offset: behind the last batch that lies below it.
     fn end_on_disk(&self, offset: Offset) -> Result<Offset, LogError> {
-        let segments = Arc::clone(&self.shared.read().segments);
-        let last = segments.floor(offset).ok_or_else(open::no_segment)?;
-        Ok(last.locate(offset)?.map_or(offset, |found| found.header.base_offset().min(offset)))
+        let last = self.shared.read().segments.floor(offset).map(Arc::clone).ok_or_else(open::no_segment)?;
+        let log = last.log()?;
+        let end_from = |from: u64| {
+            let mut end = last.base_offset();
+            last.scan_for(&log, from, |header| {
+                let stays = header.last_offset() < offset;
+                end = if stays { header.next_offset() } else { end };
+                !stays
+            })?;
+            Ok::<_, SegmentError>(end)
+        };
+        let from = last.lookup_entry(offset.saturating_sub(1))?.map_or(0, |entry| u64::from(entry.position));
+        match end_from(from) {
+            // The index may lie.
+            Err(SegmentError::Corrupt { .. }) if from > 0 => Ok(end_from(0)?),
+            end => Ok(end?),
+        }
     }
 
     fn cut_to(&mut self, offset: Offset, now_ms: Timestamp) -> Result<(), LogError> {

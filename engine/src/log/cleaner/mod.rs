@@ -87,7 +87,8 @@ impl Log {
     ///
     /// # Errors
     /// [`LogError::InvalidArgument`] while another one goes on, or when the log has changed so that the range is no
-    /// longer right; [`LogError::Poisoned`]; [`LogError::Storage`].
+    /// longer right; [`LogError::Poisoned`]; [`LogError::Storage`] when the disk refuses to make the log's end durable: the
+    /// log then takes no more appends.
     pub fn begin_cleaning(&mut self, to_clean: &LogToClean, now_ms: Timestamp) -> Result<Cleaning, LogError> {
         self.check_writable()?;
         if self.cleaning.strong_count() > 0 {
@@ -105,6 +106,9 @@ impl Log {
             return Err(LogError::InvalidArgument { what, value, why: "the log has changed: ask again what to clean" });
         }
         self.remove_cleaned_files()?;
+        // The last batch of a producer is what stays for it: it must not get lost after the one before it went. The
+        // recovery point stays, as in Kafka, which takes that risk.
+        self.active()?.sync().map_err(|error| self.poison(error))?;
         let claim = Arc::new(Claim::default());
         self.cleaning = Arc::downgrade(&claim);
         Ok(Cleaning {

@@ -3,9 +3,12 @@
 //! Half of the inputs have lengths and checksums repaired first, else nothing would get past them. Each run is bounded:
 //! the allocator of the fuzz crate and of the replay test counts what is allocated.
 
+mod compact_model;
+mod producer_model;
+
 use crate::{
     disk::{Crash, SimDisk},
-    history::{self, History, Step},
+    history::{self, History, Retention, Step},
 };
 use duramen::{
     DirectoryOptions, LogConfig, LogDirectory, OnCorruption, TopicPartition, ValidationPolicy,
@@ -32,7 +35,7 @@ use std::{
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 12] = [
     ("batch_decode", batch_decode),
     ("batch_validate", batch_validate),
     ("records_iter", records_iter),
@@ -43,6 +46,8 @@ pub const TARGETS: [Target; 10] = [
     ("segment_recover", segment_recover),
     ("dir_open", dir_open),
     ("log_model", log_model),
+    ("producer_model", producer_model::producer_model),
+    ("compact_model", compact_model::compact_model),
 ];
 
 /// Most bytes that records may decompress to here.
@@ -298,19 +303,33 @@ fn log_model(data: &[u8]) {
     let Some(([seed, crash_at, how], steps)) = data.split_first_chunk::<3>() else {
         return;
     };
-    let step = |byte: &u8| match byte % 16 {
-        0..=6 => Step::Append(1 + byte / 16 % 6),
-        7 | 8 => Step::Flush,
-        9 => Step::Roll,
-        10 | 11 => Step::Truncate(byte / 16),
-        12 => Step::Reopen,
-        13 => Step::Abandon,
-        _ => Step::StartAt(byte / 16),
+    let step = |byte: &u8| match byte % 32 {
+        0..=2 => Step::Append(1 + byte / 32 % 6),
+        3 | 4 => Step::Flush,
+        5 | 6 => Step::Roll,
+        7 | 8 => Step::Truncate(byte / 32),
+        9 => Step::Reopen,
+        10 => Step::Abandon,
+        11 => Step::StartAt(byte / 32),
+        12 => Step::Produce(byte / 32),
+        13..=16 => Step::Transact(byte / 32),
+        17..=19 => Step::End(byte / 32, byte >= &128),
+        20 | 21 => Step::HighWatermark(byte / 32),
+        22 | 23 => Step::DeleteRecords(byte / 32),
+        24 => Step::Retain(Retention::LogStart),
+        25 => Step::Retain(if byte < &128 { Retention::Size } else { Retention::Time }),
+        26 => Step::Sweep,
+        27 => Step::Follow(byte / 32 % 3),
+        28 => Step::Epoch,
+        29 => Step::Snapshot,
+        30 => Step::Checkpoint,
+        _ if seed % 2 == 1 => Step::Compact,
+        _ => Step::Roll,
     };
     let steps: Vec<Step> = steps.iter().take(24).map(step).collect();
     let disk = SimDisk::new(u64::from(*seed));
     disk.crash_at(u64::from(*crash_at));
-    let mut history = History::default();
+    let mut history = if seed % 2 == 1 { History::compacted() } else { History::default() };
     let result = history.run(&history::on(&disk), &steps);
     assert_eq!(result.is_err(), disk.crashed(), "{result:?}");
     let how = match how % 5 {
