@@ -76,7 +76,16 @@ fn as_sent(batch: &Batch<'_>) -> Option<Vec<u8>> {
     }
     let mut bytes = batch.bytes().to_vec();
     batch::assign_in_place(&mut bytes, 0, -1).ok()?;
+    without_producer(&mut bytes)?;
     Some(bytes)
+}
+
+/// Takes the producer and its sequence away: replayed, the batch would be a duplicate, of which a log stores nothing.
+fn without_producer(bytes: &mut [u8]) -> Option<()> {
+    bytes.get_mut(batch::PRODUCER_ID_AT..batch::RECORDS_COUNT_AT)?.fill(0xff);
+    let crc = crc32c::crc32c(bytes.get(batch::ATTRIBUTES_AT..)?);
+    bytes.get_mut(batch::CRC_AT..batch::ATTRIBUTES_AT)?.copy_from_slice(&crc.to_be_bytes());
+    Some(())
 }
 
 /// All records once more, in uncompressed batches of about 64 KiB, repeated until there are enough for one.

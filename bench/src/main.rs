@@ -5,6 +5,7 @@
 #![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
 
 mod corpus;
+mod kafka;
 mod machine;
 mod measure;
 mod report;
@@ -39,6 +40,9 @@ struct Args {
     /// Only workloads whose names contain one of these words
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
+    /// Measure Kafka's own log too, where there is a like: needs Java and `tests/oracle/build`, and takes minutes
+    #[arg(long)]
+    kafka: bool,
     /// Write one row per figure to this file as JSON
     #[arg(long)]
     json: Option<PathBuf>,
@@ -78,6 +82,11 @@ fn run(args: &Args) -> Result<(), Failure> {
         return Err(format!("--only names no workload; there are: {}", names.join(", ")).into());
     }
     let plan = measure::Plan::new(args.seconds, wanted.len(), scratch.path())?;
+    let kafka = if args.kafka {
+        kafka::Kafka::find().inspect_err(|why| println!("Kafka's own log is left out: {why}")).ok()
+    } else {
+        None
+    };
     let bar = ProgressBar::new(u64::try_from(wanted.len() * plan.rounds)?);
     bar.set_style(ProgressStyle::with_template("{msg:32} {wide_bar} {pos}/{len}")?);
     let mut rows: Vec<Row> = Vec::new();
@@ -87,6 +96,10 @@ fn run(args: &Args) -> Result<(), Failure> {
         if stop.load(Ordering::SeqCst) {
             bar.abandon();
             return Err("interrupted; the disk is left clean".into());
+        }
+        let ours = rows.iter().find(|row| row.workload == workload.name).cloned();
+        if let (Some(kafka), Some(ours)) = (&kafka, ours) {
+            rows.extend(kafka.measure(workload, &ours, &plan, scratch.path())?);
         }
     }
     bar.finish_and_clear();

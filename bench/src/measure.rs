@@ -74,6 +74,8 @@ pub(crate) struct Row {
     pub(crate) syncs: u64,
     /// Median of the ratios to the floor, round by round.
     pub(crate) ratio: Option<f64>,
+    /// Of Kafka's row: the engine's median over Kafka's.
+    pub(crate) over_kafka: Option<f64>,
     /// The ratio that the engine aims at.
     pub(crate) bar: Option<f64>,
     /// Whether less is better.
@@ -133,6 +135,7 @@ fn row(workload: &Workload, subject: &'static str, runs: &[Run], floor: &[Run]) 
         max: figures.last().copied().unwrap_or(0.0),
         syncs: runs.last().map_or(0, |run| run.syncs),
         ratio: (!is_floor && workload.has_floor()).then(|| median(&ratios)),
+        over_kafka: None,
         bar: if is_floor { None } else { workload.bar },
         time: workload.unit == "ms",
     }

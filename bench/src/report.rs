@@ -22,7 +22,11 @@ pub(crate) fn table(rows: &[Row]) -> Table {
             figure(row.median),
             format!("{} .. {}", figure(row.min), figure(row.max)),
             row.unit.to_owned(),
-            row.ratio.map_or(String::new(), |ratio| format!("{:.0} %", ratio * 100.0)),
+            match (row.ratio, row.over_kafka) {
+                (Some(ratio), _) => format!("{:.0} %", ratio * 100.0),
+                (None, Some(times)) => format!("duramen {times:.2} times"),
+                (None, None) => String::new(),
+            },
             row.bar.map_or(String::new(), |bar| format!("{:.0} %", bar * 100.0)),
             row.syncs.to_string(),
         ]);
@@ -36,7 +40,7 @@ pub(crate) fn write_json(path: &Path, rows: &[Row]) -> Result<(), Failure> {
         .iter()
         .map(|row| {
             json!({"workload": row.workload, "subject": row.subject, "unit": row.unit, "median": row.median,
-                   "min": row.min, "max": row.max, "syncs": row.syncs, "ratio": row.ratio})
+                   "min": row.min, "max": row.max, "syncs": row.syncs, "ratio": row.ratio, "over_kafka": row.over_kafka})
         })
         .collect();
     fs::write(path, serde_json::to_string_pretty(&rows)? + "\n")?;

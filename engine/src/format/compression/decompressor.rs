@@ -136,7 +136,7 @@ pub fn decompress(codec: Codec, input: &[u8], limit: u64, output: &mut Vec<u8>) 
 
 fn open<'a>(codec: Codec, input: &'a [u8]) -> Result<Box<dyn Decode + 'a>, FormatError> {
     Ok(match codec {
-        Codec::None => Box::new(Stream::new(codec, input)),
+        Codec::None => Box::new(Stream::new(codec, input.len(), input)),
         #[cfg(feature = "gzip")]
         Codec::Gzip => Box::new(gzip::decoder(input)),
         #[cfg(feature = "snappy")]
@@ -151,7 +151,7 @@ fn open<'a>(codec: Codec, input: &'a [u8]) -> Result<Box<dyn Decode + 'a>, Forma
 
 /// A stream being decoded.
 pub(super) trait Decode: Send {
-    /// Appends the next piece, which may be empty; false at the sound end of the stream.
+    /// Appends the next piece, which may be empty; false when with it the stream came to its sound end.
     fn append_piece(&mut self, sink: &mut Sink<'_>) -> Result<bool, FormatError>;
 }
 
@@ -205,12 +205,37 @@ impl Sink<'_> {
 /// A codec that is a plain stream of bytes, without blocks that must be decoded whole.
 pub(super) struct Stream<R> {
     codec: Codec,
+    /// What the next piece may hold. Of a small input even the first piece is small, because zeros have to be written
+    /// into all of it first.
+    piece_bytes: usize,
     reader: R,
 }
 
+/// The first piece has room for an input that shrank to a part of this.
+const USUAL_EXPANSION: usize = 4;
+/// The least that a first piece may hold, in bytes.
+const FIRST_PIECE_BYTES: usize = 1024;
+
 impl<R: Read> Stream<R> {
-    pub(super) fn new(codec: Codec, reader: R) -> Self {
-        Self { codec, reader }
+    /// Reads what an input of so many bytes expands to.
+    pub(super) fn new(codec: Codec, input_bytes: usize, reader: R) -> Self {
+        let piece_bytes = input_bytes.saturating_mul(USUAL_EXPANSION).clamp(FIRST_PIECE_BYTES, PIECE_BYTES);
+        Self { codec, piece_bytes, reader }
+    }
+
+    /// Fills a piece as far as there is something; how many bytes.
+    fn fill(&mut self, into: &mut [u8]) -> Result<usize, FormatError> {
+        let mut filled = 0_usize;
+        loop {
+            let rest = into.get_mut(filled..).unwrap_or_default();
+            if rest.is_empty() {
+                return Ok(filled);
+            }
+            match self.reader.read(rest).map_err(|error| self.codec.refuses(error))? {
+                0 => return Ok(filled),
+                count => filled = filled.saturating_add(count),
+            }
+        }
     }
 
     /// Whether a byte follows, at the cost of that byte.
@@ -221,12 +246,12 @@ impl<R: Read> Stream<R> {
 
 impl<R: Read + Send> Decode for Stream<R> {
     fn append_piece(&mut self, sink: &mut Sink<'_>) -> Result<bool, FormatError> {
-        let len = sink.room().min(PIECE_BYTES);
+        let len = sink.room().min(self.piece_bytes);
         if len == 0 {
             return if self.has_more()? { Err(sink.limit_exceeded()) } else { Ok(false) };
         }
-        let read = |into: &mut [u8]| self.reader.read(into).map_err(|error| self.codec.refuses(error));
-        Ok(sink.append(len, read)? > 0)
+        self.piece_bytes = PIECE_BYTES;
+        Ok(sink.append(len, |into| self.fill(into))? == len)
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) fn compress(level: Option<u32>, input: &[u8], output: &mut Vec<u8>) -
 
 /// A decoder of all members of `input`.
 pub(super) fn decoder(input: &[u8]) -> Stream<MultiGzDecoder<&[u8]>> {
-    Stream::new(Codec::Gzip, MultiGzDecoder::new(input))
+    Stream::new(Codec::Gzip, input.len(), MultiGzDecoder::new(input))
 }
 
 #[cfg(test)]

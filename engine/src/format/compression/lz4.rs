@@ -40,6 +40,10 @@ const STORED_AS_IS: u32 = 1 << 31;
 /// A byte of an LZ4 block decodes to at most so many: it adds 255 to the length of a match.
 const EXPANSION_MAX: usize = 255;
 
+/// What a block gets lent first, in bytes: so many times its own size, and no less than this.
+const USUAL_EXPANSION: usize = 4;
+const FIRST_LENT_BYTES: usize = 1024;
+
 /// Appends a frame.
 pub(super) fn compress(input: &[u8], output: &mut Vec<u8>) -> Result<(), FormatError> {
     output.extend_from_slice(&HEADER);
@@ -107,17 +111,29 @@ impl<'a> Frame<'a> {
         Ok(block)
     }
 
+    /// A block does not say what it decodes to, and zeros have to be written into all that it is lent: it gets more
+    /// only when little is not enough.
     fn append_decoded(block: &[u8], block_bytes_max: usize, sink: &mut Sink<'_>) -> Result<(), FormatError> {
         let most = block.len().saturating_mul(EXPANSION_MAX).min(block_bytes_max);
-        let len = most.min(sink.room());
-        let limit_exceeded = sink.limit_exceeded();
-        sink.append(len, |into| {
-            block::decompress_into(block, into).map_err(|error| match error {
-                DecompressError::OutputTooSmall { .. } if len < most => limit_exceeded,
-                error => Codec::Lz4.refuses(error),
-            })
-        })?;
-        Ok(())
+        let lent_most = most.min(sink.room());
+        let mut lent = block.len().saturating_mul(USUAL_EXPANSION).max(FIRST_LENT_BYTES);
+        loop {
+            lent = lent.min(lent_most);
+            let mut too_small = None;
+            sink.append(lent, |into| match block::decompress_into(block, into) {
+                Err(error @ DecompressError::OutputTooSmall { .. }) => {
+                    too_small = Some(error);
+                    Ok(0)
+                }
+                result => result.map_err(|error| Codec::Lz4.refuses(error)),
+            })?;
+            match too_small {
+                None => return Ok(()),
+                Some(_) if lent < lent_most => lent = lent.saturating_mul(USUAL_EXPANSION),
+                Some(_) if lent < most => return Err(sink.limit_exceeded()),
+                Some(error) => return Err(Codec::Lz4.refuses(error)),
+            }
+        }
     }
 }
 

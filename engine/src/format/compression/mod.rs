@@ -18,7 +18,8 @@
 //! | lz4 | nothing | one block: what the frame declares, 64 KiB to 4 MiB |
 //! | zstd | the window that the frame declares, at most 128 MiB, and tables, together below 129 MiB | 64 KiB |
 //!
-//! A piece never exceeds the limit. [`decompress`] decodes straight into the caller's vector, whose capacity it never
+//! A thread that decoded zstd keeps what it took, if that is no more than 10 MiB, for its next batch. A piece never
+//! exceeds the limit. [`decompress`] decodes straight into the caller's vector, whose capacity it never
 //! raises above length + limit; an allocator that cannot grow in place holds the vector before and after for a moment.
 
 mod decompressor;

@@ -4,9 +4,13 @@
 //! declares the content's size and takes no larger window than that needs, so readers need no more memory than the
 //! content. Read are any number of frames in a row, as the library's stream reader does; a frame cut short is an error.
 
-use std::io::Write;
+use std::cell::Cell;
+use std::io::{self, Write};
 
-use zstd::stream::{read, write};
+use zstd::stream::raw::{InBuffer, Operation, OutBuffer};
+use zstd::stream::write;
+use zstd::stream::zio::Reader;
+use zstd::zstd_safe::{self, DCtx, DParameter, ResetDirective, WriteBuf};
 
 use super::Codec;
 use super::decompressor::Stream;
@@ -25,11 +29,69 @@ pub(super) fn compress(level: i32, input: &[u8], output: &mut Vec<u8>) -> Result
 }
 
 /// A decoder of all frames of `input`.
-pub(super) fn decoder(input: &[u8]) -> Result<Stream<read::Decoder<'static, &[u8]>>, FormatError> {
-    let refuses = |error| Codec::Zstd.refuses(error);
-    let mut decoder = read::Decoder::with_buffer(input).map_err(refuses)?;
-    decoder.window_log_max(WINDOW_LOG_MAX).map_err(refuses)?;
-    Ok(Stream::new(Codec::Zstd, decoder))
+pub(super) fn decoder(input: &[u8]) -> Result<Stream<Reader<&[u8], Context>>, FormatError> {
+    let context = Context::take().map_err(|error| Codec::Zstd.refuses(error))?;
+    Ok(Stream::new(Codec::Zstd, input.len(), Reader::new(input, context)))
+}
+
+/// Bytes of a context that is kept at most, its window included: clients' default windows have up to 8 MiB.
+const SPARE_BYTES_MAX: usize = 10 << 20;
+
+thread_local! {
+    /// A context takes longer to make than a small batch to decode, so that each thread keeps one.
+    static SPARE: Cell<Option<DCtx<'static>>> = const { Cell::new(None) };
+}
+
+/// What libzstd decodes with; none only while it is dropped.
+pub(super) struct Context(Option<DCtx<'static>>);
+
+impl Context {
+    fn take() -> io::Result<Self> {
+        if let Some(context) = SPARE.with(Cell::take) {
+            return Ok(Self(Some(context)));
+        }
+        let mut context = DCtx::try_create().ok_or_else(|| io::Error::from(io::ErrorKind::OutOfMemory))?;
+        context.set_parameter(DParameter::WindowLogMax(WINDOW_LOG_MAX)).map_err(named)?;
+        Ok(Self(Some(context)))
+    }
+
+    fn get(&mut self) -> io::Result<&mut DCtx<'static>> {
+        self.0.as_mut().ok_or_else(|| io::Error::from(io::ErrorKind::OutOfMemory))
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        if let Some(mut context) = self.0.take()
+            && context.reset(ResetDirective::SessionOnly).is_ok()
+            && context.sizeof() <= SPARE_BYTES_MAX
+        {
+            // A thread that ends has no use for it.
+            SPARE.try_with(|spare| spare.set(Some(context))).ok();
+        }
+    }
+}
+
+impl Operation for Context {
+    fn run<C: WriteBuf + ?Sized>(
+        &mut self,
+        input: &mut InBuffer<'_>,
+        output: &mut OutBuffer<'_, C>,
+    ) -> io::Result<usize> {
+        self.get()?.decompress_stream(output, input).map_err(named)
+    }
+
+    fn finish<C: WriteBuf + ?Sized>(&mut self, _: &mut OutBuffer<'_, C>, finished_frame: bool) -> io::Result<usize> {
+        if finished_frame { Ok(0) } else { Err(io::Error::new(io::ErrorKind::UnexpectedEof, "incomplete frame")) }
+    }
+
+    fn reinit(&mut self) -> io::Result<()> {
+        self.get()?.reset(ResetDirective::SessionOnly).map(drop).map_err(named)
+    }
+}
+
+fn named(code: usize) -> io::Error {
+    io::Error::other(zstd_safe::get_error_name(code))
 }
 
 #[cfg(test)]
