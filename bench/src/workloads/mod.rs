@@ -183,7 +183,7 @@ fn raw_file(dir: &Path, name: &str) -> Result<File, Failure> {
     Ok(OpenOptions::new().read(true).write(true).create_new(true).open(dir.join(name))?)
 }
 
-/// The floor of [`append`]: the same bytes, received into a buffer and written.
+/// The floor of [`append()`]: the same bytes, received into a buffer and written.
 fn raw_append(
     file: &File,
     batches: &[Vec<u8>],
