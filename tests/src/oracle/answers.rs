@@ -142,7 +142,9 @@ pub(super) fn read(log: &Log, slips: &Slips, fetch: &Fetch) -> Result<Map<String
         .map_while(Result::ok)
         .map(|batch| json!([batch.header().base_offset(), batch.header().last_offset()]))
         .collect();
-    let looked_up = records.is_some() || fetch.offset >= bound;
+    // Kafka tells no aborted transactions where it finds no batch behind the offset in any segment.
+    let batches_behind = || log.reader().read(Fetch { isolation: Isolation::LogEnd, ..Fetch::from(fetch.offset) });
+    let looked_up = records.is_some() || fetch.offset >= bound || batches_behind()?.records.is_some();
     let aborted = (fetch.isolation == Isolation::ReadCommitted && looked_up).then(|| {
         let found = fetched.aborted.iter().filter(|_| records.is_some());
         let pairs = found.map(|txn| json!([txn.producer_id, txn.first_offset]));
