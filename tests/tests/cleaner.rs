@@ -3,7 +3,7 @@
 
 use duramen::{
     AppendAsLeader, CleanerControl, CleanerOptions, CleanerProgress, CleanerStats, Fetch, Isolation, Log, LogConfig,
-    LogDirectory, LogError, TopicPartition, ValidationPolicy,
+    LogDirectory, LogError, LogToClean, TopicPartition, ValidationPolicy,
     format::{
         batch::{Batches, assign_in_place},
         builder::{BatchBuilder, end_txn_marker},
@@ -459,4 +459,31 @@ fn append_and_roll_during_a_run_do_not_disturb_it() {
     assert_eq!(log.finish_cleaning(cleaned, NOW_MS).unwrap().end_offset, 30);
     let found = cleaner.keys();
     assert_eq!((found.len(), &found[..5]), (25, &owned(&[(25, "0"), (26, "1"), (27, "2"), (28, "3"), (29, "4")])[..]));
+}
+
+#[test]
+fn range_that_the_log_no_longer_allows_is_refused() {
+    let mut cleaner = Cleaner::new();
+    for n in 0..60 {
+        cleaner.append(&[(&format!("k{}", n % 5), Some("value"))]);
+    }
+    cleaner.roll();
+    let log = cleaner.log();
+    let to_clean = log.log_to_clean(None, NOW_MS).unwrap();
+    assert!(to_clean.first_uncleanable_offset > 0);
+    let refused = |log: &mut Log, to_clean: &LogToClean| {
+        matches!(log.begin_cleaning(to_clean, NOW_MS), Err(LogError::InvalidArgument { .. }))
+    };
+    let unaligned = LogToClean { first_uncleanable_offset: to_clean.first_uncleanable_offset - 1, ..to_clean };
+    assert!(refused(log, &unaligned));
+    // Cut and written anew, but not committed: what stands there now may not be cleaned.
+    log.truncate_to(0, NOW_MS).unwrap();
+    for n in 0..60 {
+        cleaner.append(&[(&format!("k{}", n % 5), Some("value"))]);
+    }
+    let log = cleaner.log();
+    log.roll(NOW_MS).unwrap();
+    let stale = LogToClean { first_uncleanable_offset: log.offsets().log_end, ..to_clean };
+    assert!(log.offsets().last_stable < stale.first_uncleanable_offset);
+    assert!(refused(log, &stale));
 }

@@ -151,7 +151,8 @@ fn dirtiest_log_is_compacted_first_and_the_point_is_remembered() {
     directory.get(&first, &config).unwrap();
     assert_eq!(directory.log_to_clean(&first).unwrap().unwrap().first_dirty_offset, stats.end_offset);
     directory.get(&first, &config).unwrap().truncate_to(3, NOW_MS).unwrap();
-    assert_eq!(directory.log_to_clean(&first).unwrap().unwrap().first_dirty_offset, 3, "truncation lowers the point");
+    // To where the last batch that stays ends, and none stays below 3.
+    assert_eq!(directory.log_to_clean(&first).unwrap().unwrap().first_dirty_offset, 0, "truncation lowers the point");
 }
 
 // M 204
@@ -205,4 +206,24 @@ fn high_watermarks_are_those_of_the_last_checkpoint() {
         let offsets = directory.get(&partition(topic), &LogConfig::default()).unwrap().offsets();
         assert_eq!((offsets.high_watermark, offsets.log_end), (high_watermark, 3), "{topic}");
     }
+}
+
+#[test]
+fn cleaning_that_the_host_runs_itself_is_remembered_when_it_says_so() {
+    let dir = TempDir::new().unwrap();
+    let mut directory = at(dir.path(), NOW_MS);
+    let config = compacted();
+    for n in 0..40 {
+        append(directory.get_or_create(&partition("t"), &config).unwrap(), &format!("k{}", n % 3), "value");
+    }
+    let to_clean = directory.log_to_clean(&partition("t")).unwrap().unwrap();
+    let log = directory.get(&partition("t"), &config).unwrap();
+    let cleaning = log.begin_cleaning(&to_clean, NOW_MS).unwrap();
+    let run = |cleaning: duramen::Cleaning| {
+        cleaning.run(&CleanerOptions::default(), &mut |_| CleanerControl::Continue).unwrap()
+    };
+    let cleaned = std::thread::spawn(move || run(cleaning)).join().unwrap();
+    let stats = log.finish_cleaning(cleaned, NOW_MS).unwrap();
+    directory.remember_cleaner_point(&partition("t"), stats.end_offset).unwrap();
+    assert_eq!(directory.log_to_clean(&partition("t")).unwrap().unwrap().first_dirty_offset, stats.end_offset);
 }

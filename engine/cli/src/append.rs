@@ -2,6 +2,7 @@
 
 use crate::{
     args::{AppendArgs, CodecName},
+    files,
     output::{self, Failure, Output, now_ms},
 };
 use duramen::{
@@ -37,7 +38,12 @@ pub(crate) fn run(args: &AppendArgs) -> Result<ExitCode, Failure> {
     let end = log.offsets().log_end;
     // What was appended before a bad line stays, and the directory is left in order.
     directory.close().map_err(Failure::new)?;
-    result?;
+    result.map_err(|failure| match failure {
+        Failure::Message(why) => {
+            Failure::new(format!("{why}; offsets {first} to {end} (exclusive) were appended and stay"))
+        }
+        other => other,
+    })?;
     let mut out = Output::new();
     out.line(format!("{partition}: offsets {first} to {end} (exclusive) appended and flushed"))?;
     out.flush()?;
@@ -52,6 +58,9 @@ fn locate(path: &Path) -> Result<(PathBuf, TopicPartition), Failure> {
         Some(home) if !home.as_os_str().is_empty() => home.to_path_buf(),
         _ => PathBuf::from("."),
     };
+    if home.exists() {
+        files::log_directory(&home)?;
+    }
     Ok((home, parsed.partition))
 }
 

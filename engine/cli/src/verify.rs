@@ -240,8 +240,8 @@ fn verify_state(dir: &Path, log_end: i64, findings: &mut Vec<Finding>) -> Result
                     add(&name, Some(offset), error.to_string());
                 }
             }
-            FileName::Segment { suffix: Suffix::Cleaned | Suffix::Swap | Suffix::Deleted, .. }
-            | FileName::Temporary => {
+            // Retired files are no fault: they wait for their removal.
+            FileName::Segment { suffix: Suffix::Cleaned | Suffix::Swap, .. } | FileName::Temporary => {
                 add(&name, None, "a leftover of something interrupted; the next open removes it".to_owned());
             }
             FileName::LeaderEpochCheckpoint => {

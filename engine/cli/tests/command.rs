@@ -151,3 +151,19 @@ fn wrong_paths_get_a_clear_message_and_stay_as_they_are() {
     assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0, "nothing was made");
     assert!(duramen(&["--help"]).status.success());
 }
+
+#[test]
+fn append_refuses_a_place_inside_a_partition_and_says_what_it_left() {
+    let home = TempDir::new().unwrap();
+    let partition = home.path().join("orders-0");
+    append(&partition, "a\n", &[]);
+    let inside = partition.join("orders-1");
+    let lines = home.path().join("lines");
+    fs::write(&lines, "b\n").unwrap();
+    let refused = duramen(&["append", inside.to_str().unwrap(), "--file", lines.to_str().unwrap()]);
+    assert!(!refused.status.success() && !inside.exists(), "{}", text(&refused.stderr));
+    // One record to a batch: the first is written, the second is too large.
+    fs::write(&lines, format!("b\n{}\n", "x".repeat(2_000_000))).unwrap();
+    let failed = duramen(&["append", partition.to_str().unwrap(), "--file", lines.to_str().unwrap(), "--batch", "1"]);
+    assert!(text(&failed.stderr).contains("offsets 1 to 2 (exclusive) were appended"), "{}", text(&failed.stderr));
+}

@@ -5,7 +5,7 @@
 use super::{LogDirectory, OpenError};
 use crate::{
     log::{CleanerControl, CleanerOptions, CleanerProgress, CleanerStats, ExpiredSegment, LogToClean},
-    types::{Timestamp, TopicPartition},
+    types::{Offset, Timestamp, TopicPartition},
 };
 use std::path::PathBuf;
 
@@ -131,7 +131,13 @@ impl LogDirectory {
         Ok(stats)
     }
 
-    fn remember_cleaner_point(&self, partition: &TopicPartition, offset: i64) -> Result<(), OpenError> {
+    /// Remembers, durably, that a log is clean up to `offset`, exclusive: the `end_offset` of a cleaning that the host began
+    /// with [`crate::Log::begin_cleaning`] and finished, or the first dirty offset of [`LogToClean`] where
+    /// `force_update_checkpoint` asks for it. [`LogDirectory::clean`] does it itself.
+    ///
+    /// # Errors
+    /// [`OpenError::Partition`] when the checkpoint cannot be written.
+    pub fn remember_cleaner_point(&self, partition: &TopicPartition, offset: Offset) -> Result<(), OpenError> {
         self.checkpoints
             .write_cleaner_point(partition, offset)
             .map_err(|source| OpenError::Partition { partition: partition.clone(), source })

@@ -100,9 +100,11 @@ impl Log {
             });
         }
         let view = self.shared.view();
-        let active_base = self.active()?.base_offset();
-        if to_clean.first_uncleanable_offset > active_base || to_clean.first_dirty_offset < view.log_start {
-            let (what, value) = ("first uncleanable offset", to_clean.first_uncleanable_offset);
+        let (first_dirty, end) = (to_clean.first_dirty_offset, to_clean.first_uncleanable_offset);
+        let is_base = view.segments.floor(end).is_some_and(|segment| segment.base_offset() == end);
+        let last_stable = view.last_stable();
+        if !is_base || end > last_stable.max(first_dirty) || first_dirty < view.log_start {
+            let (what, value) = ("first uncleanable offset", end);
             return Err(LogError::InvalidArgument { what, value, why: "the log has changed: ask again what to clean" });
         }
         self.remove_cleaned_files()?;
