@@ -27,5 +27,8 @@ pub mod oracle;
 #[allow(clippy::cast_possible_truncation)] // the bound is a usize
 pub mod random;
 
+#[allow(clippy::unwrap_used)] // a workspace that cannot be read is a failed test
+pub mod sources;
+
 #[allow(clippy::unwrap_used, clippy::expect_used, missing_docs)] // cases of tests: their names say what they are
 pub mod storage_suite;

@@ -2,11 +2,8 @@
 //! out; and what stands there as a proof is there.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    path::{Path, PathBuf},
-};
+use duramen_tests::sources::root;
+use std::{collections::BTreeSet, fs, path::Path};
 
 /// The headings of the features, and how many each has.
 const HEADINGS: [(&str, usize); 18] = [
@@ -38,10 +35,6 @@ struct Feature {
     heading: String,
     name: String,
     proof: String,
-}
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
 }
 
 /// The section of the document, without the sections around it.

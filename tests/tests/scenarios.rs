@@ -2,11 +2,11 @@
 //! ours, which says so in a comment above its `fn` (`M` and the numbers), or stands here with the reason why not.
 #![allow(clippy::unwrap_used)]
 
+use duramen_tests::sources::{root, rust_files};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     ops::RangeInclusive,
-    path::{Path, PathBuf},
 };
 
 const SCENARIOS: RangeInclusive<u16> = 1..=253;
@@ -32,21 +32,6 @@ const NOT_APPLICABLE: [(RangeInclusive<u16>, &str); 15] = [
     (251..=251, "tiered storage: nothing is read from it"),
     (252..=252, "tiered storage: no follower begins with it"),
 ];
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
-}
-
-fn rust_files(dir: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()) {
-        let name = entry.file_name().unwrap().to_string_lossy().into_owned();
-        if entry.is_dir() && name != "target" && name != "golden" {
-            rust_files(&entry, found);
-        } else if name.ends_with(".rs") {
-            found.push(entry);
-        }
-    }
-}
 
 /// The numbers in a line that is such a comment; what follows a colon is for people.
 fn numbers(line: &str) -> Option<Vec<u16>> {

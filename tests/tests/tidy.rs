@@ -2,10 +2,8 @@
 //! nothing is left over.
 #![allow(clippy::unwrap_used)]
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use duramen_tests::sources::{root, rust_files};
+use std::fs;
 
 /// Folders and files of the engine by floor, the lowest first.
 const FLOORS: [&[&str]; 6] =
@@ -20,21 +18,6 @@ const UNSAFE: [&str; 4] = [
 /// Lines of a file, without its tests, at most; and the few that may be longer until they are split.
 const MAX_LINES: usize = 500;
 const LONGER: [(&str, usize); 1] = [("engine/src/log/open.rs", 560)];
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
-}
-
-fn rust_files(dir: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()) {
-        let name = entry.file_name().unwrap().to_string_lossy().into_owned();
-        if entry.is_dir() && name != "target" && name != "golden" {
-            rust_files(&entry, found);
-        } else if name.ends_with(".rs") {
-            found.push(entry);
-        }
-    }
-}
 
 /// Every source file of the workspace: its path from the root, and its text.
 fn sources() -> Vec<(String, String)> {

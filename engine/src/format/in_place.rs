@@ -39,7 +39,8 @@ pub fn stamp_in_place(
     put(bytes, CRC_AT, crc.to_be_bytes())
 }
 
-fn put<const N: usize>(bytes: &mut [u8], at: usize, field: [u8; N]) -> Result<(), FormatError> {
+/// Overwrites one field of a batch's header.
+pub(super) fn put<const N: usize>(bytes: &mut [u8], at: usize, field: [u8; N]) -> Result<(), FormatError> {
     let have = bytes.len();
     let slot = bytes.get_mut(at..at.saturating_add(N)).ok_or_else(|| truncated(HEADER_SIZE, have))?;
     slot.copy_from_slice(&field);

@@ -8,10 +8,11 @@ use super::{
     batch::{
         ATTRIBUTES_AT, BASE_TIMESTAMP_AT, BATCH_LENGTH_AT, Batch, CODEC_MASK, CONTROL_BIT, CRC_AT, DELETE_HORIZON_BIT,
         HEADER_SIZE, LOG_OVERHEAD, MAX_TIMESTAMP_AT, RECORDS_COUNT_AT, TIMESTAMP_TYPE_BIT, TRANSACTIONAL_BIT,
-        TimestampType, truncated,
+        TimestampType,
     },
     compression::{self, Codec, Compression},
     error::FormatError,
+    in_place::put,
     record::Record,
     varint::{put_varint, put_varlong, varlong_len},
 };
@@ -129,13 +130,6 @@ fn seal(bytes: &mut [u8], fields: &Fields) -> Result<(), FormatError> {
     put(bytes, RECORDS_COUNT_AT, fields.records_count.to_be_bytes())?;
     let crc = crc32c::crc32c(bytes.get(ATTRIBUTES_AT..).unwrap_or_default());
     put(bytes, CRC_AT, crc.to_be_bytes())
-}
-
-fn put<const N: usize>(bytes: &mut [u8], at: usize, field: [u8; N]) -> Result<(), FormatError> {
-    let have = bytes.len();
-    let slot = bytes.get_mut(at..at.saturating_add(N)).ok_or_else(|| truncated(HEADER_SIZE, have))?;
-    slot.copy_from_slice(&field);
-    Ok(())
 }
 
 fn put_records(out: &mut Vec<u8>, records: &[KeptRecord<'_>], base_timestamp: Timestamp) -> Result<(), FormatError> {
