@@ -7,6 +7,7 @@ mod cleaning;
 mod deletion;
 mod directory;
 mod error;
+mod waiting;
 
 pub use cleaning::Retention;
 pub use directory::{DirectoryOptions, DirectoryReport, LogDirectory};

@@ -1,0 +1,129 @@
+//! Who is to be woken, once the locks are released.
+//!
+//! Owns waiters that were taken out of a watch or a poll with their answers. Keeps: each is answered once, whatever
+//! happens; completions of one queue go in with one lock.
+
+use super::{
+    error::WaitError,
+    poll::Poll,
+    queue::{Completion, CompletionQueue},
+    slot::Slot,
+};
+use std::{collections::VecDeque, fmt, sync::Arc};
+
+/// Whom an answer is for.
+pub(super) enum Waiter {
+    /// A blocked thread or a task.
+    Slot(Arc<Slot>),
+    /// A function of the host.
+    Callback(Box<dyn FnOnce(Result<(), WaitError>) + Send>),
+    /// An event loop of the host.
+    Queue(Arc<CompletionQueue>, u64),
+}
+
+impl fmt::Debug for Waiter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Slot(_) => "Slot",
+            Self::Callback(_) => "Callback",
+            Self::Queue(..) => "Queue",
+        })
+    }
+}
+
+#[derive(Debug)]
+enum Wake {
+    Answer(Waiter, Result<(), WaitError>),
+    /// The partition of this index has grown by what the poll allotted to it.
+    Grown(Arc<Poll>, usize),
+    EndPoll(Arc<Poll>, WaitError),
+}
+
+/// Everybody whom a change of positions concerns. They are woken by [`Wakes::fire`], or when this is dropped: hold it until
+/// your locks are released. The empty one costs nothing.
+#[must_use = "dropped here, it would wake its waiters under the locks that you hold"]
+#[derive(Debug, Default)]
+pub(crate) struct Wakes {
+    wakes: VecDeque<Wake>,
+    completions: Vec<(Arc<CompletionQueue>, Vec<Completion>)>,
+}
+
+impl Wakes {
+    /// Whether nobody is to be woken.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.wakes.is_empty()
+    }
+
+    /// Wakes everybody, on this thread: callbacks run here.
+    pub(crate) fn fire(self) {
+        drop(self);
+    }
+
+    /// Adds those of another one, for one firing: a group commit fires once for all of its partitions.
+    pub(crate) fn append(&mut self, mut other: Self) {
+        self.wakes.append(&mut other.wakes);
+    }
+
+    pub(super) fn answer(&mut self, waiter: Waiter, answer: Result<(), WaitError>) {
+        self.wakes.push_back(Wake::Answer(waiter, answer));
+    }
+
+    pub(super) fn grown(&mut self, poll: Arc<Poll>, part: usize) {
+        self.wakes.push_back(Wake::Grown(poll, part));
+    }
+
+    pub(super) fn end_poll(&mut self, poll: Arc<Poll>, why: WaitError) {
+        self.wakes.push_back(Wake::EndPoll(poll, why));
+    }
+
+    fn wake(&mut self, wake: Wake) {
+        match wake {
+            Wake::Answer(waiter, answer) => self.deliver(waiter, answer),
+            Wake::Grown(poll, part) => poll.grown(part, self),
+            Wake::EndPoll(poll, why) => poll.end(why, self),
+        }
+    }
+
+    fn deliver(&mut self, waiter: Waiter, answer: Result<(), WaitError>) {
+        match waiter {
+            Waiter::Slot(slot) => slot.fill(answer),
+            Waiter::Callback(callback) => callback(answer),
+            Waiter::Queue(queue, user_data) => self.collect(queue, Completion { user_data, result: answer }),
+        }
+    }
+
+    fn collect(&mut self, queue: Arc<CompletionQueue>, completion: Completion) {
+        match self.completions.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &queue)) {
+            Some((_, completions)) => completions.push(completion),
+            None => self.completions.push((queue, vec![completion])),
+        }
+    }
+}
+
+impl Drop for Wakes {
+    /// A callback that panics leaves by its thread; the others are woken by the unwinding.
+    fn drop(&mut self) {
+        let mut rest = Rest(self);
+        rest.wake_all();
+    }
+}
+
+/// Wakes whoever is left, also while a callback's panic unwinds.
+struct Rest<'a>(&'a mut Wakes);
+
+impl Rest<'_> {
+    fn wake_all(&mut self) {
+        while let Some(wake) = self.0.wakes.pop_front() {
+            self.0.wake(wake);
+        }
+        for (queue, mut completions) in self.0.completions.drain(..) {
+            queue.push(&mut completions);
+        }
+    }
+}
+
+impl Drop for Rest<'_> {
+    fn drop(&mut self) {
+        self.wake_all();
+    }
+}

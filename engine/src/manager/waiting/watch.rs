@@ -1,0 +1,387 @@
+//! The positions of one partition, and who waits for them.
+//!
+//! Owns the values, which anybody reads without a lock, and the waiters. Knows nothing of the log that moves them. Keeps:
+//!
+//! * a move with nobody to wake takes no lock: it stores the value, then looks at the nearest threshold; who registers
+//!   stores the nearest threshold, then looks at the value; a full fence lies between the two on both sides, so one of
+//!   them sees the other;
+//! * a ticket made before a truncation never takes the records that came after it for its own: tickets carry the number
+//!   of truncations that they know of.
+
+use super::{
+    cuts::Cuts,
+    error::WaitError,
+    poll::Poll,
+    position::{Mark, Position},
+    sync::{AtomicBool, AtomicI64, AtomicU64, Mutex, MutexGuard, fence, lock},
+    thresholds::Thresholds,
+    ticket::Ticket,
+    wakes::{Waiter, Wakes},
+};
+use crate::types::Offset;
+use std::sync::{
+    Arc,
+    atomic::Ordering::{Acquire, Relaxed, Release, SeqCst},
+};
+
+/// The positions of one partition and those who wait for them.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    levels: [Level; Position::ALL.len()],
+    /// How many truncations there were. Written under the lock.
+    cut_count: AtomicU64,
+    /// Whether waiting is over. Written under the lock.
+    is_over: AtomicBool,
+    /// Guards who waits, and what ended or ends waiting; never held while anything of anybody else runs.
+    waiting: Mutex<Waiting>,
+}
+
+/// One position, and how far it may move before somebody is concerned.
+#[derive(Debug)]
+struct Level {
+    offset: AtomicI64,
+    bytes: AtomicU64,
+    /// Lowest offset that a ticket waits for. Written under the lock.
+    nearest_offset: AtomicI64,
+    /// Lowest byte count that a long poll waits for. Written under the lock.
+    nearest_bytes: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    tickets: [Thresholds<Offset, Waiter>; Position::ALL.len()],
+    polls: [Thresholds<u64, Part>; Position::ALL.len()],
+    last_id: u64,
+    cuts: Cuts,
+    over: Option<WaitError>,
+}
+
+/// A long poll, and which of its partitions this one is.
+type Part = (Arc<Poll>, usize);
+
+/// What a ticket waits for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Condition {
+    pub(super) position: Position,
+    pub(super) offset: Offset,
+    /// The truncations before it.
+    cut_count: u64,
+}
+
+/// Where a position stood at a moment. What happens afterwards can be told from it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Seen {
+    pub(super) position: Position,
+    pub(super) mark: Mark,
+    cut_count: u64,
+}
+
+/// What became of a waiter.
+pub(super) enum Registered {
+    /// It is answered later. The id is for [`Watch::deregister`].
+    Waiting(u64),
+    /// There is an answer already; the waiter comes back.
+    Done(Waiter, Result<(), WaitError>),
+}
+
+/// What became of a long poll's wish to hear of a partition.
+pub(super) enum Armed {
+    /// It hears of it. The id is for [`Watch::disarm`].
+    Waiting(u64),
+    /// It has come so far already.
+    Reached,
+    /// Nothing is to be waited for any more.
+    Over(WaitError),
+}
+
+impl Level {
+    fn new(mark: Mark) -> Self {
+        Self {
+            offset: AtomicI64::new(mark.offset),
+            bytes: AtomicU64::new(mark.bytes),
+            nearest_offset: AtomicI64::new(Offset::MAX),
+            nearest_bytes: AtomicU64::new(u64::MAX),
+        }
+    }
+
+    fn offset(&self) -> Offset {
+        self.offset.load(Acquire)
+    }
+
+    fn bytes(&self) -> u64 {
+        self.bytes.load(Acquire)
+    }
+
+    fn set(&self, mark: Mark) {
+        self.bytes.store(mark.bytes, Release);
+        self.offset.store(mark.offset, Release);
+    }
+
+    fn raise(&self, mark: Mark) {
+        self.bytes.fetch_max(mark.bytes, Release);
+        self.offset.fetch_max(mark.offset, Release);
+    }
+
+    fn lower(&self, mark: Mark) {
+        self.bytes.fetch_min(mark.bytes, Release);
+        self.offset.fetch_min(mark.offset, Release);
+    }
+
+    fn concerns_somebody(&self) -> bool {
+        self.offset.load(Relaxed) >= self.nearest_offset.load(Relaxed)
+            || self.bytes.load(Relaxed) >= self.nearest_bytes.load(Relaxed)
+    }
+}
+
+impl Watch {
+    /// Values in the order of [`Position::ALL`].
+    pub(crate) fn new(marks: [Mark; Position::ALL.len()]) -> Self {
+        Self {
+            levels: marks.map(Level::new),
+            cut_count: AtomicU64::new(0),
+            is_over: AtomicBool::new(false),
+            waiting: Mutex::default(),
+        }
+    }
+
+    /// The offset of a position now, exclusive. Takes no lock.
+    pub(crate) fn get(&self, position: Position) -> Offset {
+        self.level(position).offset()
+    }
+
+    /// The bytes below a position now. Takes no lock; may belong to another moment than [`Watch::get`].
+    pub(crate) fn bytes(&self, position: Position) -> u64 {
+        self.level(position).bytes()
+    }
+
+    /// Where a position stands, for a read that follows and a long poll after it: nothing that happens after this moment is
+    /// missed then.
+    pub(crate) fn seen(&self, position: Position) -> Seen {
+        // In this order: a truncation in between is one that the poll hears of.
+        let cut_count = self.cut_count.load(Acquire);
+        Seen { position, mark: Mark { offset: self.get(position), bytes: self.bytes(position) }, cut_count }
+    }
+
+    /// A ticket for `position` being at or above `offset`. Make it before releasing the lock under which you learnt the
+    /// offset: a truncation before this is none of the ticket's.
+    pub(crate) fn ticket(self: &Arc<Self>, position: Position, offset: Offset) -> Ticket {
+        Ticket::new(self, Condition { position, offset, cut_count: self.cut_count.load(Acquire) })
+    }
+
+    /// Moves positions; who is concerned comes back, to be woken once the caller's locks are released. The log end, the high
+    /// watermark and the last stable offset may move down too, [`Position::Flushed`] does not (a lower value is ignored).
+    ///
+    /// Several threads may move different positions at once. One position is moved by one thread at a time; and what was
+    /// flushed before a truncation is not reported after it, or only as far as the truncation left it.
+    pub(crate) fn advance(&self, moves: &[(Position, Mark)]) -> Wakes {
+        for (position, mark) in moves {
+            let level = self.level(*position);
+            if position.only_rises() { level.raise(*mark) } else { level.set(*mark) }
+        }
+        fence(SeqCst);
+        let mut wakes = Wakes::default();
+        for (position, _) in moves {
+            if self.level(*position).concerns_somebody() {
+                self.take_reached(*position, &mut wakes);
+            }
+        }
+        wakes
+    }
+
+    /// The log was cut: every position above `to` moves down to it, and whoever waits for one of these above `to`, for
+    /// whichever position, is told so; so is every long poll on a position that moved.
+    pub(crate) fn truncate(&self, to: Mark) -> Wakes {
+        let mut wakes = Wakes::default();
+        let mut waiting = lock(&self.waiting);
+        let count = self.cut_count.load(Relaxed).saturating_add(1);
+        waiting.cuts.add(count, to.offset);
+        self.cut_count.store(count, SeqCst);
+        for position in Position::ALL {
+            let level = self.level(position);
+            if level.offset() > to.offset {
+                level.lower(to);
+                for (poll, _) in waiting.polls[position as usize].take_all() {
+                    wakes.end_poll(poll, WaitError::Truncated);
+                }
+            }
+            for waiter in waiting.tickets[position as usize].take_above(to.offset) {
+                wakes.answer(waiter, Err(WaitError::Truncated));
+            }
+            self.note_nearest(&waiting, position);
+        }
+        wakes
+    }
+
+    /// The log or its directory failed: who waits for a position that is not reached, now or later, is told so.
+    pub(crate) fn fail(&self, cause: Arc<str>) -> Wakes {
+        self.end(WaitError::Failed { cause })
+    }
+
+    /// The log is closed or deleted: who waits for a position that is not reached, now or later, is told so. To be called
+    /// before the last reference is dropped, as long polls hold one too.
+    pub(crate) fn close(&self) -> Wakes {
+        self.end(WaitError::Closed)
+    }
+
+    /// The first end counts.
+    fn end(&self, why: WaitError) -> Wakes {
+        let mut wakes = Wakes::default();
+        let mut waiting = lock(&self.waiting);
+        let why = waiting.over.get_or_insert(why).clone();
+        self.is_over.store(true, SeqCst);
+        for position in Position::ALL {
+            self.take_reached_of(&mut waiting, position, &mut wakes);
+            for waiter in waiting.tickets[position as usize].take_all() {
+                wakes.answer(waiter, Err(why.clone()));
+            }
+            for (poll, _) in waiting.polls[position as usize].take_all() {
+                wakes.end_poll(poll, why.clone());
+            }
+            self.note_nearest(&waiting, position);
+        }
+        wakes
+    }
+
+    /// The answer for a ticket, if there is one.
+    pub(super) fn answer(&self, condition: &Condition) -> Option<Result<(), WaitError>> {
+        // In this order: a value from after a truncation shows the truncation too.
+        let is_reached = self.get(condition.position) >= condition.offset;
+        if self.cut_count.load(Acquire) != condition.cut_count {
+            return self.answer_of(&lock(&self.waiting), condition);
+        }
+        match is_reached {
+            true => Some(Ok(())),
+            false if self.is_over.load(Acquire) => self.answer_of(&lock(&self.waiting), condition),
+            false => None,
+        }
+    }
+
+    /// Registers a ticket's waiter, unless there is an answer.
+    pub(super) fn register(&self, condition: &Condition, waiter: Waiter) -> Registered {
+        let mut waiting = lock(&self.waiting);
+        if let Some(answer) = self.answer_of(&waiting, condition) {
+            return Registered::Done(waiter, answer);
+        }
+        let (position, offset) = (condition.position, condition.offset);
+        let id = waiting.next_id();
+        waiting.tickets[position as usize].insert(offset, id, waiter);
+        self.note_nearest(&waiting, position);
+        fence(SeqCst);
+        if self.get(position) >= offset
+            && let Some(waiter) = waiting.tickets[position as usize].remove(offset, id)
+        {
+            self.note_nearest(&waiting, position);
+            return Registered::Done(waiter, Ok(()));
+        }
+        Registered::Waiting(id)
+    }
+
+    /// Takes a ticket's waiter out, if nobody answered it. The caller drops it, with no lock held.
+    pub(super) fn deregister(&self, condition: &Condition, id: u64) -> Option<Waiter> {
+        let mut waiting = lock(&self.waiting);
+        let waiter = waiting.tickets[condition.position as usize].remove(condition.offset, id);
+        self.note_nearest(&waiting, condition.position);
+        waiter
+    }
+
+    /// Lets a long poll hear when the bytes below the position come to `threshold`.
+    pub(super) fn arm(&self, seen: &Seen, threshold: u64, part: Part) -> Armed {
+        let position = seen.position;
+        let mut waiting = lock(&self.waiting);
+        if waiting.cuts.lowest_since(seen.cut_count).is_some_and(|to| to < seen.mark.offset) {
+            return Armed::Over(WaitError::Truncated);
+        }
+        if let Some(why) = &waiting.over {
+            return Armed::Over(why.clone());
+        }
+        let id = waiting.next_id();
+        waiting.polls[position as usize].insert(threshold, id, part);
+        self.note_nearest(&waiting, position);
+        fence(SeqCst);
+        if self.bytes(position) < threshold {
+            return Armed::Waiting(id);
+        }
+        let part = waiting.polls[position as usize].remove(threshold, id);
+        self.note_nearest(&waiting, position);
+        drop(waiting);
+        drop(part);
+        Armed::Reached
+    }
+
+    /// Takes a long poll's registration out, if it is still there.
+    pub(super) fn disarm(&self, position: Position, threshold: u64, id: u64) {
+        let mut waiting = lock(&self.waiting);
+        let part = waiting.polls[position as usize].remove(threshold, id);
+        self.note_nearest(&waiting, position);
+        drop(waiting);
+        drop(part);
+    }
+
+    fn take_reached(&self, position: Position, wakes: &mut Wakes) {
+        let mut waiting = lock(&self.waiting);
+        self.take_reached_of(&mut waiting, position, wakes);
+        self.note_nearest(&waiting, position);
+    }
+
+    fn take_reached_of(&self, waiting: &mut Waiting, position: Position, wakes: &mut Wakes) {
+        let (offset, bytes) = (self.get(position), self.bytes(position));
+        while let Some(waiter) = waiting.tickets[position as usize].pop_reached(offset) {
+            wakes.answer(waiter, Ok(()));
+        }
+        while let Some((poll, part)) = waiting.polls[position as usize].pop_reached(bytes) {
+            wakes.grown(poll, part);
+        }
+    }
+
+    /// Truncation before success before the end: records that were cut are gone, even if their offsets are there again;
+    /// what was reached before the end stays reached.
+    fn answer_of(&self, waiting: &MutexGuard<'_, Waiting>, condition: &Condition) -> Option<Result<(), WaitError>> {
+        if waiting.cuts.lowest_since(condition.cut_count).is_some_and(|to| to < condition.offset) {
+            Some(Err(WaitError::Truncated))
+        } else if self.get(condition.position) >= condition.offset {
+            Some(Ok(()))
+        } else {
+            waiting.over.clone().map(Err)
+        }
+    }
+
+    fn note_nearest(&self, waiting: &MutexGuard<'_, Waiting>, position: Position) {
+        let level = self.level(position);
+        let offset = waiting.tickets[position as usize].nearest();
+        let bytes = waiting.polls[position as usize].nearest();
+        level.nearest_offset.store(offset.unwrap_or(Offset::MAX), Relaxed);
+        level.nearest_bytes.store(bytes.unwrap_or(u64::MAX), Relaxed);
+    }
+
+    fn level(&self, position: Position) -> &Level {
+        &self.levels[position as usize]
+    }
+}
+
+impl Waiting {
+    fn next_id(&mut self) -> u64 {
+        self.last_id = self.last_id.saturating_add(1);
+        self.last_id
+    }
+}
+
+impl Drop for Watch {
+    /// Whoever still waits, with a callback or a queue, is told.
+    fn drop(&mut self) {
+        self.close().fire();
+    }
+}
+
+/// How many wait, for tests.
+#[cfg(test)]
+impl Watch {
+    pub(super) fn waiters(&self) -> usize {
+        let waiting = lock(&self.waiting);
+        let tickets: usize = waiting.tickets.iter().map(Thresholds::len).sum();
+        tickets + waiting.polls.iter().map(Thresholds::len).sum::<usize>()
+    }
+
+    pub(super) fn is_fast(&self) -> bool {
+        Position::ALL.iter().all(|position| !self.level(*position).concerns_somebody())
+    }
+}
