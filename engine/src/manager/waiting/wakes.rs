@@ -5,7 +5,7 @@
 
 use super::{
     error::WaitError,
-    poll::Poll,
+    poll::{Due, Poll},
     queue::{Completion, CompletionQueue},
     slot::Slot,
 };
@@ -43,7 +43,11 @@ enum Wake {
 /// your locks are released. The empty one costs nothing.
 #[must_use = "dropped here, it would wake its waiters under the locks that you hold"]
 #[derive(Debug, Default)]
-pub(crate) struct Wakes {
+pub(crate) struct Wakes(Option<Box<Pending>>);
+
+/// Those who are not woken yet, and completions that are not in their queues yet.
+#[derive(Debug, Default)]
+struct Pending {
     wakes: VecDeque<Wake>,
     completions: Vec<(Arc<CompletionQueue>, Vec<Completion>)>,
 }
@@ -51,36 +55,59 @@ pub(crate) struct Wakes {
 impl Wakes {
     /// Whether nobody is to be woken.
     pub(crate) fn is_empty(&self) -> bool {
-        self.wakes.is_empty()
+        self.0.is_none()
     }
 
-    /// Wakes everybody, on this thread: callbacks run here.
+    /// Wakes everybody, on this thread: callbacks run here. One that panics leaves by this thread, and the others are woken
+    /// by the unwinding.
+    #[inline]
     pub(crate) fn fire(self) {
         drop(self);
     }
 
     /// Adds those of another one, for one firing: a group commit fires once for all of its partitions.
     pub(crate) fn append(&mut self, mut other: Self) {
-        self.wakes.append(&mut other.wakes);
+        match (&mut self.0, other.0.take()) {
+            (_, None) => {}
+            (Some(pending), Some(mut more)) => pending.wakes.append(&mut more.wakes),
+            (none, more) => *none = more,
+        }
     }
 
     pub(super) fn answer(&mut self, waiter: Waiter, answer: Result<(), WaitError>) {
-        self.wakes.push_back(Wake::Answer(waiter, answer));
+        self.push(Wake::Answer(waiter, answer));
     }
 
     pub(super) fn grown(&mut self, poll: Arc<Poll>, part: usize) {
-        self.wakes.push_back(Wake::Grown(poll, part));
+        self.push(Wake::Grown(poll, part));
     }
 
     pub(super) fn end_poll(&mut self, poll: Arc<Poll>, why: WaitError) {
-        self.wakes.push_back(Wake::EndPoll(poll, why));
+        self.push(Wake::EndPoll(poll, why));
     }
 
-    fn wake(&mut self, wake: Wake) {
-        match wake {
-            Wake::Answer(waiter, answer) => self.deliver(waiter, answer),
-            Wake::Grown(poll, part) => poll.grown(part, self),
-            Wake::EndPoll(poll, why) => poll.end(why, self),
+    fn push(&mut self, wake: Wake) {
+        self.0.get_or_insert_default().wakes.push_back(wake);
+    }
+}
+
+impl Pending {
+    fn wake_all(&mut self) {
+        while let Some(wake) = self.wakes.pop_front() {
+            match wake {
+                Wake::Answer(waiter, answer) => self.deliver(waiter, answer),
+                Wake::Grown(poll, part) => self.deliver_of(poll.grown(part)),
+                Wake::EndPoll(poll, why) => self.deliver_of(poll.end(why)),
+            }
+        }
+        for (queue, mut completions) in self.completions.drain(..) {
+            queue.push(&mut completions);
+        }
+    }
+
+    fn deliver_of(&mut self, due: Option<Due>) {
+        if let Some((waiter, answer)) = due {
+            self.deliver(waiter, answer);
         }
     }
 
@@ -101,28 +128,16 @@ impl Wakes {
 }
 
 impl Drop for Wakes {
-    /// A callback that panics leaves by its thread; the others are woken by the unwinding.
+    #[inline]
     fn drop(&mut self) {
-        let mut rest = Rest(self);
-        rest.wake_all();
-    }
-}
-
-/// Wakes whoever is left, also while a callback's panic unwinds.
-struct Rest<'a>(&'a mut Wakes);
-
-impl Rest<'_> {
-    fn wake_all(&mut self) {
-        while let Some(wake) = self.0.wakes.pop_front() {
-            self.0.wake(wake);
-        }
-        for (queue, mut completions) in self.0.completions.drain(..) {
-            queue.push(&mut completions);
+        if let Some(mut pending) = self.0.take() {
+            pending.wake_all();
         }
     }
 }
 
-impl Drop for Rest<'_> {
+impl Drop for Pending {
+    /// Whoever is left when a callback panicked.
     fn drop(&mut self) {
         self.wake_all();
     }
