@@ -30,6 +30,10 @@ pub use log::{
     RecoveryReport, RetentionReason, SegmentSummary, TimestampAndOffset, TimestampQuery, ValidatedBatch,
     ValidationPolicy, VerificationGuard, VerifiedProducer, validate,
 };
-pub use manager::{DirectoryOptions, DirectoryReport, LogDirectory, OpenError, Retention};
-pub use segment::{Damage, FileSlice, SegmentError};
+pub use manager::{
+    Append, Background, Completion, CompletionQueue, DirectoryMetrics, DirectoryOptions, DirectoryReport, Durability,
+    HighWatermarkPolicy, JournalError, JournalReplay, LogDirectory, LogManager, LongPoll, ManagerOptions, OpenError,
+    Partition, PartitionError, Position, Retention, Ticket, TryAppendError, WaitError,
+};
+pub use segment::{Damage, FileSlice, SegmentError, SlicePart};
 pub use types::{InvalidTopic, LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp, TopicPartition};

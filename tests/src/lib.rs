@@ -7,6 +7,9 @@ pub mod cluster;
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::expect_used)] // a simulation may panic
 pub mod disk;
 
+#[allow(clippy::unwrap_used, clippy::expect_used)] // a broken promise is a failed test
+pub mod durable;
+
 #[allow(clippy::unwrap_used)] // a log that does not do what a test needs is a failed test
 pub mod fixture;
 

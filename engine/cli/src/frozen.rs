@@ -276,10 +276,16 @@ impl Storage for Frozen {
         Ok(())
     }
 
+    fn sync_all(&self) -> Result<(), StorageError> {
+        Ok(())
+    }
+
     fn run(&self, ops: &mut [Op<'_>]) {
         for op in ops {
             let result = match &mut op.kind {
-                OpKind::Write { file, at, bytes } => self.write(file, *at, bytes),
+                OpKind::Write { file, at, bytes } | OpKind::WriteDurable { file, at, bytes } => {
+                    self.write(file, *at, bytes)
+                }
                 OpKind::Read { file, at, into } => self.read(file, *at, into),
                 OpKind::Sync { .. } => Ok(0),
             };

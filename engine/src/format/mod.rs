@@ -15,6 +15,7 @@ mod error;
 pub(crate) mod frame;
 mod in_place;
 pub mod index_entry;
+pub mod journal;
 pub mod meta_properties;
 pub mod names;
 pub mod partition_metadata;

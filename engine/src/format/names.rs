@@ -19,6 +19,11 @@ pub const HIGH_WATERMARK_CHECKPOINT: &str = "replication-offset-checkpoint";
 pub const CLEANER_CHECKPOINT: &str = "cleaner-offset-checkpoint";
 /// Made when a sync has failed: what the page cache shows of this directory may not be on the disk. Kafka ignores it.
 pub const FAILED_SYNC: &str = "duramen.failed-sync";
+/// The folder of the commit journal, which exists while the journal may hold what no segment has. Kafka does not start on a
+/// log directory with a folder that is no partition's, so it cannot be opened without what the journal holds.
+pub const JOURNAL_DIRECTORY: &str = "journal";
+/// The commit journal.
+pub const JOURNAL: &str = "journal/ring";
 /// A partition's leader epochs.
 pub const LEADER_EPOCH_CHECKPOINT: &str = "leader-epoch-checkpoint";
 /// A partition's topic id.

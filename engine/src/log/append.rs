@@ -14,8 +14,10 @@ use crate::{
         control::EndTxnMarker,
         index_entry::AbortedTxn,
     },
+    segment::{Gather, Segment},
     types::{LeaderEpoch, Offset, Timestamp},
 };
+use std::sync::Arc;
 
 /// How a leader appends.
 ///
@@ -85,6 +87,18 @@ struct Incoming<'a> {
     log_append_time: Option<Timestamp>,
     /// What is asked of the producer; a follower asks nothing.
     claims: Option<Claims>,
+    /// Where the batches gather, if they do not go to the file at once.
+    gather: Option<&'a Gather>,
+}
+
+/// Where gathered batches lie, for whoever makes them durable and writes them.
+#[derive(Debug)]
+pub(crate) struct Gathered {
+    pub(crate) segment: Arc<Segment>,
+    /// Where they begin in the segment's file, in bytes.
+    pub(crate) position: u64,
+    /// Begins of the pieces that became full.
+    pub(crate) full: Vec<u64>,
 }
 
 impl Log {
@@ -117,6 +131,20 @@ impl Log {
     }
 
     fn append_batch(&mut self, batch: &mut ValidatedBatch, append: AppendAsLeader) -> Result<AppendInfo, LogError> {
+        self.append_batch_gathering(batch, append, None).map(|(info, _)| info)
+    }
+
+    /// As [`Log::append_as_leader`], but with `gather` the batch stays in memory: somebody else has to make it durable. A
+    /// duplicate has no place.
+    ///
+    /// # Errors
+    /// [`LogError::NoMemory`]; otherwise as [`Log::append_as_leader`].
+    pub(crate) fn append_batch_gathering(
+        &mut self,
+        batch: &mut ValidatedBatch,
+        append: AppendAsLeader,
+        gather: Option<&Gather>,
+    ) -> Result<(AppendInfo, Option<Gathered>), LogError> {
         self.check_writable()?;
         let log_end = self.shared.read().log_end.offset;
         batch.assign(log_end, append.leader_epoch)?;
@@ -133,6 +161,7 @@ impl Log {
             markers: marker.as_slice(),
             log_append_time: batch.log_append_time(),
             claims: Some(claims),
+            gather,
         };
         self.append(&incoming, append.now_ms)
     }
@@ -152,6 +181,17 @@ impl Log {
         leader_epoch: LeaderEpoch,
         now_ms: Timestamp,
     ) -> Result<Option<AppendInfo>, LogError> {
+        Ok(self.append_set_gathering(bytes, leader_epoch, now_ms, None)?.map(|(info, _)| info))
+    }
+
+    /// As [`Log::append_as_follower`], but with `gather` the batches stay in memory.
+    pub(crate) fn append_set_gathering(
+        &mut self,
+        bytes: &[u8],
+        leader_epoch: LeaderEpoch,
+        now_ms: Timestamp,
+        gather: Option<&Gather>,
+    ) -> Result<Option<(AppendInfo, Option<Gathered>)>, LogError> {
         self.check_writable()?;
         let headers = analyze(bytes, leader_epoch)?;
         let (Some(first), Some(last)) = (headers.first(), headers.last()) else {
@@ -170,13 +210,18 @@ impl Log {
         }
         let bytes = bytes.get(..headers.iter().map(BatchHeader::size).sum()).unwrap_or_default();
         let markers = markers(bytes)?;
-        let incoming = Incoming { bytes, headers: &headers, markers: &markers, log_append_time: None, claims: None };
+        let incoming =
+            Incoming { bytes, headers: &headers, markers: &markers, log_append_time: None, claims: None, gather };
         self.append(&incoming, now_ms).map(Some)
     }
 
     /// Writes batches whose offsets are assigned. Epochs and a new segment come before the producer is asked, so that a
     /// batch that is refused can leave an epoch or an empty segment behind, as in Kafka: they say nothing wrong.
-    fn append(&mut self, incoming: &Incoming<'_>, now_ms: Timestamp) -> Result<AppendInfo, LogError> {
+    fn append(
+        &mut self,
+        incoming: &Incoming<'_>,
+        now_ms: Timestamp,
+    ) -> Result<(AppendInfo, Option<Gathered>), LogError> {
         let (Some(first), Some(last)) = (incoming.headers.first(), incoming.headers.last()) else {
             return Err(LogError::NothingToAppend);
         };
@@ -208,28 +253,28 @@ impl Log {
             && let Some(known) =
                 self.producers.check(first, incoming.markers.first().map(|(_, marker)| *marker), claims)?
         {
-            return Ok(AppendInfo {
-                first_offset: known.first_offset,
-                last_offset: known.last_offset,
-                log_append_time: Some(known.timestamp),
-                bytes: 0,
-                is_duplicate: true,
-                ..info
-            });
+            let (first_offset, last_offset) = (known.first_offset, known.last_offset);
+            let log_append_time = Some(known.timestamp);
+            let known = AppendInfo { first_offset, last_offset, log_append_time, bytes: 0, is_duplicate: true, ..info };
+            return Ok((known, None));
         }
-        self.write(incoming, last.next_offset())?;
+        let gathered = self.write(incoming, last.next_offset())?;
         let unflushed = u64::try_from(last.next_offset().saturating_sub(recovery_point)).unwrap_or(0);
-        if unflushed >= config.flush_messages {
+        // What is gathered is about to be durable without the segment.
+        if gathered.is_none() && unflushed >= config.flush_messages {
             self.flush()?;
         }
-        Ok(info)
+        Ok((info, gathered))
     }
 
     /// Writes the batches, takes note of them and lets readers see them.
-    fn write(&mut self, incoming: &Incoming<'_>, next_offset: Offset) -> Result<(), LogError> {
+    fn write(&mut self, incoming: &Incoming<'_>, next_offset: Offset) -> Result<Option<Gathered>, LogError> {
         let active = self.active()?;
-        let was_empty = active.size() == 0;
-        active.append(incoming.bytes, incoming.headers).map_err(|failure| self.append_failed(failure))?;
+        let position = active.size();
+        let was_empty = position == 0;
+        let full = active
+            .append(incoming.bytes, incoming.headers, incoming.gather)
+            .map_err(|failure| self.append_failed(failure))?;
         if was_empty {
             self.segment_first_timestamp = incoming.headers.first().and_then(BatchHeader::max_timestamp);
         }
@@ -240,7 +285,10 @@ impl Log {
         for txn in aborted {
             active.append_txn(txn).map_err(|error| self.poison(error))?;
         }
-        Ok(())
+        if incoming.gather.is_some() {
+            self.note_journalled();
+        }
+        Ok(incoming.gather.map(|_| Gathered { segment: active, position, full }))
     }
 
     fn must_roll(&self, incoming: &roll::Incoming, now_ms: Timestamp) -> Result<bool, LogError> {
@@ -259,7 +307,7 @@ impl Log {
 
     /// A new epoch is durable before the first batch that carries it.
     fn assign_epochs(&mut self, headers: &[BatchHeader]) -> Result<(), LogError> {
-        let known = std::sync::Arc::clone(&self.shared.read().epochs);
+        let known = Arc::clone(&self.shared.read().epochs);
         let is_new = |header: &BatchHeader| {
             header.leader_epoch().is_some_and(|epoch| !known.covers(epoch, header.base_offset()))
         };

@@ -3,7 +3,7 @@
 //! Knows nothing of logs. Keeps: what is lowered is durable before the call returns, so that a log may then be cut; what
 //! is raised reaches the disk when the host writes the checkpoints.
 
-use super::error::LogError;
+use super::{error::LogError, journalled::CommitJournal};
 use crate::{
     format::{checkpoint::OffsetCheckpoint, names},
     storage::{self, Storage},
@@ -11,7 +11,7 @@ use crate::{
 };
 use std::{
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
 };
 
 /// More bytes than a checkpoint of a million partitions has.
@@ -23,6 +23,10 @@ pub struct Checkpoints {
     storage: Arc<dyn Storage>,
     /// Guards the maps as they are in the files; held while a file is written, so that writes keep their order.
     maps: Mutex<Maps>,
+    /// The journal that may hold batches of the directory's logs, once there is one.
+    journal: OnceLock<Weak<dyn CommitJournal>>,
+    /// Why no log of the directory is written any more.
+    failed: OnceLock<Arc<str>>,
 }
 
 #[derive(Debug, Default)]
@@ -46,13 +50,13 @@ impl Checkpoints {
                 read => read?,
             },
         };
-        Ok(Self { storage, maps: Mutex::new(maps) })
+        Ok(Self { storage, maps: Mutex::new(maps), journal: OnceLock::new(), failed: OnceLock::new() })
     }
 
     /// Checkpoints without an entry, which replace unreadable files when they are next written.
     #[must_use]
     pub fn empty(storage: Arc<dyn Storage>) -> Self {
-        Self { storage, maps: Mutex::new(Maps::default()) }
+        Self { storage, maps: Mutex::new(Maps::default()), journal: OnceLock::new(), failed: OnceLock::new() }
     }
 
     fn maps(&self) -> MutexGuard<'_, Maps> {
@@ -83,8 +87,10 @@ impl Checkpoints {
     /// [`LogError::Storage`]; the file is then as before or as wanted.
     pub fn write_cleaner_point(&self, partition: &TopicPartition, offset: Offset) -> Result<(), LogError> {
         let mut maps = self.maps();
-        maps.cleaner_points.insert(partition.clone(), offset);
-        write(&*self.storage, names::CLEANER_CHECKPOINT, &maps.cleaner_points)
+        self.change(&mut maps.cleaner_points, names::CLEANER_CHECKPOINT, |points| {
+            points.insert(partition.clone(), offset);
+            true
+        })
     }
 
     /// Forgets every partition that `keep` does not want, and writes the files that had one of them.
@@ -92,20 +98,11 @@ impl Checkpoints {
     /// # Errors
     /// [`LogError::Storage`]; a file is then as before or as wanted.
     pub fn retain(&self, keep: impl Fn(&TopicPartition) -> bool) -> Result<(), LogError> {
-        let mut maps = self.maps();
-        let Maps { recovery_points, log_starts, cleaner_points } = &mut *maps;
-        for (map, name) in [
-            (recovery_points, names::RECOVERY_POINT_CHECKPOINT),
-            (log_starts, names::LOG_START_CHECKPOINT),
-            (cleaner_points, names::CLEANER_CHECKPOINT),
-        ] {
-            let before = map.len();
-            map.retain(|partition, _| keep(partition));
-            if map.len() != before {
-                write(&*self.storage, name, map)?;
-            }
-        }
-        Ok(())
+        self.change_each(|offsets| {
+            let before = offsets.len();
+            offsets.retain(|partition, _| keep(partition));
+            offsets.len() != before
+        })
     }
 
     /// Replaces the entries of the given partitions and writes both files. A log start of `None` is left out of its
@@ -115,52 +112,101 @@ impl Checkpoints {
     /// [`LogError::Storage`]; the files are then as before or as wanted.
     pub fn write(&self, entries: &[(TopicPartition, Offset, Option<Offset>)]) -> Result<(), LogError> {
         let mut maps = self.maps();
-        for (partition, recovery_point, log_start) in entries {
-            maps.recovery_points.insert(partition.clone(), *recovery_point);
-            match log_start {
-                Some(log_start) => maps.log_starts.insert(partition.clone(), *log_start),
-                None => maps.log_starts.remove(partition),
-            };
-        }
-        write(&*self.storage, names::RECOVERY_POINT_CHECKPOINT, &maps.recovery_points)?;
-        write(&*self.storage, names::LOG_START_CHECKPOINT, &maps.log_starts)
+        self.change(&mut maps.recovery_points, names::RECOVERY_POINT_CHECKPOINT, |points| {
+            points.extend(entries.iter().map(|(partition, recovery_point, _)| (partition.clone(), *recovery_point)));
+            true
+        })?;
+        self.change(&mut maps.log_starts, names::LOG_START_CHECKPOINT, |starts| {
+            for (partition, _, log_start) in entries {
+                match log_start {
+                    Some(log_start) => starts.insert(partition.clone(), *log_start),
+                    None => starts.remove(partition),
+                };
+            }
+            true
+        })
     }
 
     /// Raises the log start of one partition to `offset`; durable when it returns. What lies below may then lose files in
     /// any order.
     pub(crate) fn raise_log_start(&self, partition: &TopicPartition, offset: Offset) -> Result<(), LogError> {
         let mut maps = self.maps();
-        if maps.log_starts.get(partition).is_none_or(|known| *known < offset) {
-            maps.log_starts.insert(partition.clone(), offset);
-            write(&*self.storage, names::LOG_START_CHECKPOINT, &maps.log_starts)?;
+        self.change(&mut maps.log_starts, names::LOG_START_CHECKPOINT, |starts| {
+            let is_higher = starts.get(partition).is_none_or(|known| *known < offset);
+            if is_higher {
+                starts.insert(partition.clone(), offset);
+            }
+            is_higher
+        })
+    }
+
+    /// Says which journal may hold batches of the directory's logs.
+    pub(crate) fn set_journal(&self, journal: Weak<dyn CommitJournal>) {
+        // There is one for as long as the directory is open.
+        let _ = self.journal.set(journal);
+    }
+
+    /// From now on no log of the directory is written: a write or a sync for all of them has failed.
+    pub(crate) fn fail(&self, cause: &Arc<str>) {
+        // The first cause is the one to tell.
+        let _ = self.failed.set(Arc::clone(cause));
+    }
+
+    /// Why no log of the directory is written any more, if that is so.
+    pub(crate) fn failure(&self) -> Option<&Arc<str>> {
+        self.failed.get()
+    }
+
+    /// Makes the journal forget a partition, durably.
+    pub(crate) fn forget_in_journal(&self, partition: &TopicPartition) -> Result<(), LogError> {
+        match self.journal.get().map(Weak::upgrade) {
+            None => Ok(()),
+            Some(Some(journal)) => journal.forget(partition),
+            Some(None) => Err(LogError::Poisoned { cause: "its log manager is gone".into() }),
         }
-        Ok(())
     }
 
     /// Lowers the entries of one partition to at most `offset`; durable when it returns. Costs nothing when they are
     /// low enough.
     pub(crate) fn lower(&self, partition: &TopicPartition, offset: Offset) -> Result<(), LogError> {
+        let is_above = |offsets: &OffsetCheckpoint| offsets.get(partition).is_some_and(|known| *known > offset);
+        let maps = self.maps();
+        let is_low = ![&maps.recovery_points, &maps.log_starts, &maps.cleaner_points].into_iter().any(is_above);
+        drop(maps);
+        if is_low {
+            return Ok(());
+        }
+        self.change_each(|offsets| match offsets.get_mut(partition) {
+            Some(known) if *known > offset => {
+                *known = offset;
+                true
+            }
+            _ => false,
+        })
+    }
+
+    /// Makes the same change to all three.
+    fn change_each(&self, change: impl Fn(&mut OffsetCheckpoint) -> bool) -> Result<(), LogError> {
         let mut maps = self.maps();
-        if lower(&mut maps.recovery_points, partition, offset) {
-            write(&*self.storage, names::RECOVERY_POINT_CHECKPOINT, &maps.recovery_points)?;
-        }
-        if lower(&mut maps.log_starts, partition, offset) {
-            write(&*self.storage, names::LOG_START_CHECKPOINT, &maps.log_starts)?;
-        }
-        if lower(&mut maps.cleaner_points, partition, offset) {
-            write(&*self.storage, names::CLEANER_CHECKPOINT, &maps.cleaner_points)?;
+        let Maps { recovery_points, log_starts, cleaner_points } = &mut *maps;
+        self.change(recovery_points, names::RECOVERY_POINT_CHECKPOINT, &change)?;
+        self.change(log_starts, names::LOG_START_CHECKPOINT, &change)?;
+        self.change(cleaner_points, names::CLEANER_CHECKPOINT, &change)
+    }
+
+    /// Writes a file if `change` says that it changed anything. Where that fails the map stays as the file may still be.
+    fn change(
+        &self,
+        offsets: &mut OffsetCheckpoint,
+        name: &str,
+        change: impl FnOnce(&mut OffsetCheckpoint) -> bool,
+    ) -> Result<(), LogError> {
+        let mut changed = offsets.clone();
+        if change(&mut changed) {
+            write(&*self.storage, name, &changed)?;
+            *offsets = changed;
         }
         Ok(())
-    }
-}
-
-fn lower(map: &mut OffsetCheckpoint, partition: &TopicPartition, offset: Offset) -> bool {
-    match map.get_mut(partition) {
-        Some(known) if *known > offset => {
-            *known = offset;
-            true
-        }
-        _ => false,
     }
 }
 

@@ -25,6 +25,10 @@ pub enum LogError {
         /// The failure that did it.
         cause: String,
     },
+    /// The memory in which appends gather is full: what was appended before has to reach the disk first. The log is as before
+    /// the call.
+    #[error("the memory for appends that are not on the disk yet is full")]
+    NoMemory,
     /// Bytes below what was known to be durable are damaged. Nothing was changed.
     #[error(transparent)]
     Corrupt(#[from] Box<Corruption>),
@@ -188,9 +192,12 @@ impl LogError {
     #[must_use]
     pub fn kafka_error_code(&self) -> KafkaErrorCode {
         match self {
-            Self::Storage(_) | Self::DiskFull(_) | Self::Poisoned { .. } | Self::Corrupt(_) | Self::Segment(_) => {
-                KafkaErrorCode::KafkaStorageError
-            }
+            Self::Storage(_)
+            | Self::DiskFull(_)
+            | Self::Poisoned { .. }
+            | Self::Corrupt(_)
+            | Self::Segment(_)
+            | Self::NoMemory => KafkaErrorCode::KafkaStorageError,
             Self::Format(error) => error.kafka_error_code(),
             Self::OffsetOutOfRange { .. } => KafkaErrorCode::OffsetOutOfRange,
             Self::MessageTooLarge { .. } => KafkaErrorCode::MessageTooLarge,

@@ -120,7 +120,7 @@ impl Log {
     /// [`LogError::Storage`], [`LogError::DiskFull`] or [`LogError::Poisoned`]: the log must then be opened as unclean.
     pub fn close(mut self) -> Result<LogOffsets, LogError> {
         self.check_writable()?;
-        self.active()?.write_and_sync()?;
+        self.active()?.write_and_sync().map_err(|error| self.roll_failed(error))?;
         let log_end = self.shared.read().log_end.offset;
         self.snapshots.take(&self.producers);
         self.snapshots.commit()?;

@@ -11,6 +11,7 @@ mod cleaner;
 mod epochs;
 mod error;
 mod flush;
+mod journalled;
 mod loading;
 mod offsets;
 mod open;
@@ -28,10 +29,12 @@ mod transactions;
 mod truncate;
 mod validate;
 
+pub(crate) use append::Gathered;
 pub use append::{AppendAsLeader, AppendInfo};
 pub use checkpoints::Checkpoints;
 pub use cleaner::{Cleaned, CleanerControl, CleanerOptions, CleanerProgress, CleanerStats, Cleaning, LogToClean};
 pub use error::{Corruption, LogError};
+pub(crate) use journalled::{CommitJournal, PendingFlush};
 pub use open::OpenOptions;
 pub use producers::{ActiveProducer, ProducedBatch, VerificationGuard, VerifiedProducer};
 pub use read::{Fetch, Fetched, Isolation, LogReader, SegmentSummary, TimestampAndOffset, TimestampQuery};
@@ -99,6 +102,10 @@ pub struct Log {
     /// Alive while a cleaning goes on.
     cleaning: Weak<cleaner::Claim>,
     poisoned: Option<String>,
+    /// Whether a commit journal may have frames of this log.
+    in_journal: bool,
+    /// How often the log was cut.
+    cuts: u64,
 }
 
 impl Log {
@@ -144,6 +151,8 @@ impl Log {
             retired: Retired::default(),
             cleaning: Weak::new(),
             poisoned: None,
+            in_journal: false,
+            cuts: 0,
         };
         log.segment_first_timestamp = log.first_timestamp(&*log.active()?)?;
         log.topic_id = log.read_topic_id()?;
@@ -194,9 +203,10 @@ impl Log {
     }
 
     fn check_writable(&self) -> Result<(), LogError> {
-        match &self.poisoned {
-            None => Ok(()),
-            Some(cause) => Err(LogError::Poisoned { cause: cause.clone() }),
+        match (&self.poisoned, self.checkpoints.failure()) {
+            (None, None) => Ok(()),
+            (Some(cause), _) => Err(LogError::Poisoned { cause: cause.clone() }),
+            (None, Some(cause)) => Err(LogError::Poisoned { cause: cause.to_string() }),
         }
     }
 
@@ -224,6 +234,7 @@ impl Log {
             AppendFailure::Undone(error) if error.is_disk_full() => LogError::DiskFull(error),
             AppendFailure::Undone(error) => LogError::Storage(error),
             AppendFailure::Unknown(error) => self.poison(error),
+            AppendFailure::NoMemory => LogError::NoMemory,
         }
     }
 

@@ -126,7 +126,11 @@ impl Opening<'_> {
     /// Removes leftovers and finishes swaps; the listing that remains.
     fn clean_up(&mut self) -> Result<Listing, LogError> {
         match self.storage.create_dir(&self.dir) {
-            Ok(()) => self.storage.sync_dir(Path::new(""))?,
+            Ok(()) => {
+                // What may still be said of an older partition of the name.
+                self.checkpoints.lower(self.partition, 0)?;
+                self.storage.sync_dir(Path::new(""))?;
+            }
             Err(error) if error.source.kind() == std::io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error.into()),
         }

@@ -157,6 +157,11 @@ impl LogReader {
         self.shared.read().offsets()
     }
 
+    /// The segment that is being appended to.
+    pub(crate) fn active_segment(&self) -> Option<Arc<Segment>> {
+        self.shared.read().segments.active().map(Arc::clone)
+    }
+
     /// Where the log ends.
     #[must_use]
     pub fn log_end(&self) -> LogOffsetMetadata {

@@ -43,10 +43,21 @@ impl Log {
             return Ok(true);
         }
         self.revoke_cleaning();
-        self.checkpoints.lower(&self.shared.partition, self.end_on_disk(offset)?)?;
+        self.leave_journal()?;
+        self.note_cut();
+        self.lower_checkpoints(self.end_on_disk(offset)?)?;
         let result = self.cut_to(offset, now_ms);
         result.map_err(|error| self.poison(error))?;
         Ok(true)
+    }
+
+    /// Lowers what is known to be durable, on the disk and here: a checkpoint written after a cut that failed must not
+    /// promise what it took away.
+    fn lower_checkpoints(&mut self, offset: Offset) -> Result<(), LogError> {
+        self.checkpoints.lower(&self.shared.partition, offset)?;
+        let mut view = self.shared.write();
+        view.recovery_point = view.recovery_point.min(offset);
+        Ok(())
     }
 
     /// Where recovery finds the end of the log after a cut at an offset: behind the last batch that lies below it.
@@ -128,8 +139,10 @@ impl Log {
             let why = "it is negative or above the offset to start at";
             return Err(LogError::InvalidArgument { what: "log start offset", value: log_start, why });
         }
+        self.leave_journal()?;
+        self.note_cut();
         // Between the steps the log ends where the old one began.
-        self.checkpoints.lower(&self.shared.partition, log_start.min(self.first_base_offset()))?;
+        self.lower_checkpoints(log_start.min(self.first_base_offset()))?;
         self.revoke_cleaning();
         let result = self.start_over(offset, log_start);
         result.map_err(|error| self.poison(error))?;

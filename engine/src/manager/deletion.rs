@@ -73,7 +73,7 @@ impl LogDirectory {
     /// Steps, and what the next open finds after each: renamed and the directory synced (the partition is gone; what the
     /// checkpoints still say of it is dropped); checkpoints written (nothing).
     fn move_away(&mut self, partition: &TopicPartition, kind: DirectoryKind) -> Result<PathBuf, OpenError> {
-        if !self.found.contains(partition) {
+        if !self.has(partition) {
             return Err(OpenError::UnknownPartition { partition: partition.clone() });
         }
         self.logs.remove(partition);
@@ -125,8 +125,8 @@ impl LogDirectory {
     }
 }
 
-/// An id that no other directory has.
-fn unique_id() -> Uuid {
+/// An id that nothing else has.
+pub(super) fn unique_id() -> Uuid {
     let half = || RandomState::new().hash_one(()).to_be_bytes();
     let mut bytes = [0; 16];
     for (to, from) in bytes.iter_mut().zip(half().into_iter().chain(half())) {

@@ -1,6 +1,6 @@
 //! One log directory, opened and closed as a whole.
 
-use super::{OpenError, deletion::Deleted};
+use super::{JournalReplay, OpenError, deletion::Deleted, journal};
 use crate::{
     config::LogConfig,
     format::{
@@ -61,6 +61,8 @@ pub struct DirectoryReport {
     pub clean: bool,
     /// Whether a sync of this directory failed before, so that recovery reads past the page cache.
     pub sync_failed: bool,
+    /// What was brought from the commit journal into the segments, if there was a journal.
+    pub journal: Option<JournalReplay>,
     /// What each opened partition's recovery found, and how long it took.
     pub partitions: BTreeMap<TopicPartition, (RecoveryReport, Duration)>,
     /// Directories of deleted partitions, which [`LogDirectory::remove_deleted_files`] removes.
@@ -96,7 +98,7 @@ pub struct LogDirectory {
     pub(super) high_watermarks: OffsetCheckpoint,
     pub(super) options: DirectoryOptions,
     report: DirectoryReport,
-    /// Partition directories that were found, whether or not their log is open yet.
+    /// Partition directories that were found, whether or not their log is open yet, in order.
     pub(super) found: Vec<TopicPartition>,
     pub(super) logs: BTreeMap<TopicPartition, Log>,
     pub(super) deleted: Deleted,
@@ -138,6 +140,14 @@ impl LogDirectory {
         let mut report = DirectoryReport { clean: take_marker(&*storage)?, ..DirectoryReport::default() };
         report.sync_failed = sync_failed(&*storage)?;
         report.clean &= !report.sync_failed;
+        if !report.clean {
+            // What a dead process left in the page cache, and entries that it made or removed, must not be lost once
+            // something was built on them.
+            storage.sync_all()?;
+        }
+        report.journal = journal::replay(&*storage)?;
+        // Its batches may lie behind what a close noted of the logs.
+        report.clean &= report.journal.is_none();
         let checkpoints = match Checkpoints::read(Arc::clone(&storage)) {
             Ok(checkpoints) => checkpoints,
             Err(LogError::Storage(error)) => return Err(error.into()),
@@ -149,10 +159,11 @@ impl LogDirectory {
             }
         };
         let high_watermarks = read_high_watermarks(&*storage, &mut report)?;
-        let found = list_partitions(&*storage, &mut report)?;
+        let mut found = list_partitions(&*storage, &mut report)?;
+        found.sort_unstable();
         // What is left of partitions that were deleted: a new one of the same name begins without it.
         checkpoints
-            .retain(|partition| found.contains(partition))
+            .retain(|partition| found.binary_search(partition).is_ok())
             .map_err(file_error(names::RECOVERY_POINT_CHECKPOINT))?;
         let now_ms = options.now_ms.unwrap_or_else(machine_time_ms);
         let deleted = Deleted::found(&report.deleted, now_ms, options.file_delete_delay_ms);
@@ -220,10 +231,15 @@ impl LogDirectory {
     /// # Errors
     /// [`OpenError::UnknownPartition`]; otherwise as [`LogDirectory::get_or_create`].
     pub fn get(&mut self, partition: &TopicPartition, config: &LogConfig) -> Result<&mut Log, OpenError> {
-        if self.found.contains(partition) {
+        if self.has(partition) {
             return self.get_or_create(partition, config);
         }
         Err(OpenError::UnknownPartition { partition: partition.clone() })
+    }
+
+    /// Whether the partition is there.
+    pub(super) fn has(&self, partition: &TopicPartition) -> bool {
+        self.found.binary_search(partition).is_ok()
     }
 
     fn open_log(
@@ -232,24 +248,22 @@ impl LogDirectory {
         config: &LogConfig,
         progress: &mut dyn FnMut(RecoveryProgress),
     ) -> Result<Log, OpenError> {
-        let now_ms = self.now_ms();
-        let options = OpenOptions {
-            clean: self.report.clean,
-            high_watermark: self.high_watermarks.get(partition).copied().unwrap_or(0),
-            producer_id_expiration_ms: self.options.producer_id_expiration_ms,
-            jitter_seed: now_ms.cast_unsigned(),
-            on_corruption: self.options.on_corruption,
-            distrust_cache: self.report.sync_failed,
-            ..OpenOptions::new(config.clone(), now_ms)
-        };
-        let begun = Instant::now();
-        let (log, report) = Log::open(&self.storage, &self.checkpoints, partition, &options, progress)
-            .map_err(|source| OpenError::Partition { partition: partition.clone(), source })?;
-        self.report.partitions.insert(partition.clone(), (report, begun.elapsed()));
-        if !self.found.contains(partition) {
-            self.found.push(partition.clone());
+        let opened = self.opener().open(partition, config, progress)?;
+        Ok(self.note_opened(partition, opened))
+    }
+
+    /// What opens logs of this directory, on any thread.
+    pub(super) fn opener(&self) -> Opener<'_> {
+        Opener { directory: self, now_ms: self.now_ms() }
+    }
+
+    /// Takes note of an opened log.
+    pub(super) fn note_opened(&mut self, partition: &TopicPartition, opened: Opened) -> Log {
+        self.report.partitions.insert(partition.clone(), (opened.report, opened.elapsed));
+        if let Err(place) = self.found.binary_search(partition) {
+            self.found.insert(place, partition.clone());
         }
-        Ok(log)
+        opened.log
     }
 
     /// The time by which the directory goes, in ms.
@@ -266,7 +280,7 @@ impl LogDirectory {
         self.write_checkpoints(&entries)
     }
 
-    fn write_checkpoints(&mut self, entries: &[Entry]) -> Result<(), OpenError> {
+    pub(super) fn write_checkpoints(&mut self, entries: &[Entry]) -> Result<(), OpenError> {
         let offsets: Vec<_> =
             entries.iter().map(|entry| (entry.partition.clone(), entry.recovery_point, entry.log_start)).collect();
         self.checkpoints.write(&offsets).map_err(file_error(names::RECOVERY_POINT_CHECKPOINT))?;
@@ -282,7 +296,15 @@ impl LogDirectory {
     ///
     /// # Errors
     /// The first failure; the next open then recovers.
-    pub fn close(mut self) -> Result<(), OpenError> {
+    pub fn close(self) -> Result<(), OpenError> {
+        self.close_after(|_| Ok(()))
+    }
+
+    /// As [`LogDirectory::close`], doing something when the logs are closed and nobody knows of it yet.
+    pub(super) fn close_after(
+        mut self,
+        logs_are_closed: impl FnOnce(&dyn Storage) -> Result<(), OpenError>,
+    ) -> Result<(), OpenError> {
         let all_clean = self.report.clean || self.found.iter().all(|partition| self.logs.contains_key(partition));
         let mut entries = Vec::new();
         for (partition, log) in std::mem::take(&mut self.logs) {
@@ -291,6 +313,7 @@ impl LogDirectory {
             entry.recovery_point = offsets.recovery_point;
             entries.push(entry);
         }
+        logs_are_closed(&*self.storage)?;
         self.write_checkpoints(&entries)?;
         if all_clean {
             let marker = Path::new(names::CLEAN_SHUTDOWN);
@@ -303,8 +326,47 @@ impl LogDirectory {
     }
 }
 
+/// Opens logs of a directory.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Opener<'a> {
+    directory: &'a LogDirectory,
+    now_ms: Timestamp,
+}
+
+/// A log that was opened, and what that found.
+#[derive(Debug)]
+pub(super) struct Opened {
+    log: Log,
+    report: RecoveryReport,
+    elapsed: Duration,
+}
+
+impl Opener<'_> {
+    pub(super) fn open(
+        &self,
+        partition: &TopicPartition,
+        config: &LogConfig,
+        progress: &mut dyn FnMut(RecoveryProgress),
+    ) -> Result<Opened, OpenError> {
+        let Self { directory, now_ms } = self;
+        let options = OpenOptions {
+            clean: directory.report.clean,
+            high_watermark: directory.high_watermarks.get(partition).copied().unwrap_or(0),
+            producer_id_expiration_ms: directory.options.producer_id_expiration_ms,
+            jitter_seed: now_ms.cast_unsigned(),
+            on_corruption: directory.options.on_corruption,
+            distrust_cache: directory.report.sync_failed,
+            ..OpenOptions::new(config.clone(), *now_ms)
+        };
+        let begun = Instant::now();
+        let (log, report) = Log::open(&directory.storage, &directory.checkpoints, partition, &options, progress)
+            .map_err(|source| OpenError::Partition { partition: partition.clone(), source })?;
+        Ok(Opened { log, report, elapsed: begun.elapsed() })
+    }
+}
+
 /// What the checkpoints say of one log.
-struct Entry {
+pub(super) struct Entry {
     partition: TopicPartition,
     recovery_point: Offset,
     /// `None` when it is the base of the first segment, which says so itself.
@@ -312,7 +374,7 @@ struct Entry {
     high_watermark: Offset,
 }
 
-fn entry(partition: &TopicPartition, log: &Log) -> Entry {
+pub(super) fn entry(partition: &TopicPartition, log: &Log) -> Entry {
     let offsets = log.offsets();
     Entry {
         partition: partition.clone(),

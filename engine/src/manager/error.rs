@@ -1,5 +1,6 @@
 //! Why a log directory cannot be opened.
 
+use super::journal::JournalError;
 use crate::{error::KafkaErrorCode, log::LogError, storage::StorageError, types::TopicPartition};
 use std::path::PathBuf;
 
@@ -24,6 +25,9 @@ pub enum OpenError {
         /// What is wrong.
         source: LogError,
     },
+    /// The commit journal cannot be replayed. It is still there.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// A partition cannot be opened.
     #[error("partition {partition}: {source}")]
     Partition {
@@ -31,6 +35,21 @@ pub enum OpenError {
         partition: TopicPartition,
         /// Why.
         source: LogError,
+    },
+    /// A partition is in two of the directories.
+    #[error("partition {partition} is in more than one log directory")]
+    Duplicate {
+        /// The partition.
+        partition: TopicPartition,
+    },
+    /// No directory takes partitions: all have failed or are closed.
+    #[error("there is no log directory that works")]
+    NoDirectory,
+    /// The directory failed while it was open.
+    #[error("the log directory failed: {cause}")]
+    DirectoryFailed {
+        /// The first failure.
+        cause: String,
     },
     /// The partition is not there.
     #[error("there is no partition {partition}")]
@@ -45,7 +64,12 @@ impl OpenError {
     #[must_use]
     pub fn kafka_error_code(&self) -> KafkaErrorCode {
         match self {
-            Self::Locked { .. } | Self::Storage(_) => KafkaErrorCode::KafkaStorageError,
+            Self::Locked { .. }
+            | Self::Storage(_)
+            | Self::Journal(_)
+            | Self::Duplicate { .. }
+            | Self::NoDirectory
+            | Self::DirectoryFailed { .. } => KafkaErrorCode::KafkaStorageError,
             Self::File { source, .. } | Self::Partition { source, .. } => source.kafka_error_code(),
             Self::UnknownPartition { .. } => KafkaErrorCode::UnknownTopicOrPartition,
         }

@@ -1,17 +1,32 @@
-//! Floor 5: a log directory: its lock, its marker, its checkpoints and the logs in it; their upkeep and their end.
+//! Floor 5: log directories: lock, marker, checkpoints, and the logs in them; what makes appends durable and who waits for
+//! it; upkeep and end.
 //!
+//! [`LogDirectory`] is one directory for one thread; [`LogManager`] is several for any number, with the commit journal.
 //! The clock is read here and nowhere below. Knows nothing of any wire protocol. Keeps: one owner at a time; the marker
 //! of an orderly close is gone before any log is opened, and comes back only when every log was closed in order.
 
 mod cleaning;
+mod commit;
 mod deletion;
 mod directory;
 mod error;
+mod journal;
+mod log_manager;
+mod marks;
+mod metrics;
+mod options;
+mod partition;
 mod waiting;
 
 pub use cleaning::Retention;
 pub use directory::{DirectoryOptions, DirectoryReport, LogDirectory};
 pub use error::OpenError;
+pub use journal::{JournalError, JournalReplay};
+pub use log_manager::LogManager;
+pub use metrics::DirectoryMetrics;
+pub use options::{Background, HighWatermarkPolicy, ManagerOptions};
+pub use partition::{Append, Durability, Partition, PartitionError, TryAppendError};
+pub use waiting::{Completion, CompletionQueue, LongPoll, Position, Ticket, WaitError};
 
 use crate::{log::LogOffsets, replica::LocalOffsets};
 

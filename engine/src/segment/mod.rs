@@ -7,11 +7,14 @@
 
 mod error;
 mod files;
+mod gather;
 mod index;
 mod lookup;
 mod scan;
 mod sealed_index;
 mod slice;
+mod tail;
+mod truncate;
 mod txn_index;
 
 pub use error::SegmentError;
@@ -20,14 +23,14 @@ pub(crate) use index::{IndexLimits, LiveIndex};
 pub(crate) use lookup::RecordTime;
 pub use scan::Damage;
 pub(crate) use scan::{LOOKUP_BYTES, SCAN_BYTES, Scanner, Step};
-pub use slice::FileSlice;
+pub use slice::{FileSlice, SlicePart};
+pub(crate) use tail::Gather;
 pub(crate) use txn_index::TxnIndex;
 
 use crate::{
     format::{
         batch::BatchHeader,
         index_entry::{OffsetIndexEntry, TimeIndexEntry},
-        names::Suffix,
     },
     storage::{self, Access, File, Op, Storage, StorageError},
     types::Offset,
@@ -37,9 +40,10 @@ use std::{
     path::Path,
     sync::{
         Arc, Mutex, PoisonError, RwLock,
-        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering},
     },
 };
+use tail::{NoMemory, Tail};
 
 /// A `.log` file holds at most this many bytes; Kafka's positions are signed 32-bit numbers.
 pub(crate) const MAX_SEGMENT_BYTES: u64 = 2_147_483_647;
@@ -67,6 +71,8 @@ pub(crate) enum AppendFailure {
     Undone(StorageError),
     /// Nobody knows what is on the disk now.
     Unknown(StorageError),
+    /// There is no memory to gather the bytes in; the segment is as it was before.
+    NoMemory,
 }
 
 /// One segment; shared by the writer and all readers.
@@ -78,6 +84,14 @@ pub(crate) struct Segment {
     limits: IndexLimits,
     /// Guards opening the log file, once.
     log: Mutex<Option<Arc<File>>>,
+    /// Guards opening the log file past the page cache, once for as long as bytes gather.
+    direct: Mutex<Option<Arc<File>>>,
+    /// What is not in the file yet.
+    tail: Tail,
+    /// Syncs of the segment's files that are under way.
+    syncs: AtomicU32,
+    /// Whether one of them failed.
+    sync_failed: AtomicBool,
     /// Bytes of whole batches; raised by the writer after the write.
     size: AtomicU64,
     /// When the segment was begun, in ms, as far as the writer noted it.
@@ -132,6 +146,10 @@ impl Segment {
             base_offset,
             limits,
             log: Mutex::new(None),
+            direct: Mutex::new(None),
+            tail: Tail::default(),
+            syncs: AtomicU32::new(0),
+            sync_failed: AtomicBool::new(false),
             size: AtomicU64::new(size),
             created_ms: AtomicI64::new(UNKNOWN_MS),
             index: RwLock::new(IndexState::Unloaded),
@@ -199,16 +217,35 @@ impl Segment {
 
     /// Walks the batches from byte `position` up to `end`, reading `piece` bytes at once.
     pub(crate) fn scanner<'a>(&'a self, log: &'a File, position: u64, end: u64, piece: usize) -> Scanner<'a> {
-        Scanner::new(&*self.storage, log, position, end, piece)
+        Scanner::new(&*self.storage, log, position, end, piece).with_tail(self.tail.parts(position))
     }
 
-    /// Writes whole batches behind the last one and takes note of each.
-    pub(crate) fn append(&self, bytes: &[u8], headers: &[BatchHeader]) -> Result<(), AppendFailure> {
+    /// Writes whole batches behind the last one and takes note of each. With `gather` they stay in memory; where the pieces
+    /// begin that became full is the result.
+    pub(crate) fn append(
+        &self,
+        bytes: &[u8],
+        headers: &[BatchHeader],
+        gather: Option<&Gather>,
+    ) -> Result<Vec<u64>, AppendFailure> {
+        let full = match gather {
+            Some(gather) => self.tail.append(self.size(), bytes, gather).map_err(|NoMemory| AppendFailure::NoMemory)?,
+            None => self.write(bytes).map(|()| Vec::new())?,
+        };
+        self.observe(bytes.len(), headers);
+        Ok(full)
+    }
+
+    fn write(&self, bytes: &[u8]) -> Result<(), AppendFailure> {
         let size = self.size();
         let log = self.log().map_err(AppendFailure::Undone)?;
-        if let Err(error) = storage::write_at(&*self.storage, &log, size, bytes) {
-            return Err(self.undo_append(&log, size, self.log_error("append to", error)));
-        }
+        self.spill().map_err(AppendFailure::Unknown)?;
+        storage::write_at(&*self.storage, &log, size, bytes)
+            .map_err(|error| self.undo_append(&log, size, self.log_error("append to", error)))
+    }
+
+    fn observe(&self, len: usize, headers: &[BatchHeader]) {
+        let size = self.size();
         let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
         if let IndexState::Live(live) = &mut *index {
             let mut position = size;
@@ -217,8 +254,7 @@ impl Segment {
                 position += u64::try_from(header.size()).unwrap_or(u64::MAX);
             }
         }
-        self.size.store(size + u64::try_from(bytes.len()).unwrap_or(u64::MAX), Ordering::Release);
-        Ok(())
+        self.size.store(size + u64::try_from(len).unwrap_or(u64::MAX), Ordering::Release);
     }
 
     /// Cuts off what a failed write may have left. Without the sync, the cut could be lost in a crash that keeps a
@@ -234,11 +270,12 @@ impl Segment {
     }
 
     fn sync_one(&self, file: &File) -> std::io::Result<()> {
-        storage::sync(&*self.storage, file)
+        self.watched_sync(|| storage::sync(&*self.storage, file))
     }
 
     /// Makes every byte below the size durable.
     pub(crate) fn sync(&self) -> Result<(), StorageError> {
+        self.spill()?;
         let log = self.log()?;
         self.sync_one(&log).map_err(|error| self.log_error("sync", error))
     }
@@ -266,17 +303,18 @@ impl Segment {
             live.seal();
             (self.derived("offset index", live.encode_offsets())?, self.derived("time index", live.encode_times())?)
         };
+        self.spill()?;
         let log = self.log()?;
         let index = self.replace_derived(&self.files.offset_index(), &offsets)?;
         let times = self.replace_derived(&self.files.time_index(), &times)?;
         let txns = self.open_txn_index()?;
         let mut ops = vec![Op::sync(&log), Op::sync(&index), Op::sync(&times)];
         ops.extend(txns.as_ref().map(Op::sync));
-        self.storage.run(&mut ops);
-        for op in &mut ops {
-            op.take_result().map_err(|error| self.log_error("sync the files of", error))?;
-        }
-        Ok(())
+        let synced = self.watched_sync(|| {
+            self.storage.run(&mut ops);
+            ops.iter_mut().try_for_each(|op| op.take_result().map(drop))
+        });
+        Ok(synced.map_err(|error| self.log_error("sync the files of", error))?)
     }
 
     /// Lets go of the indexes in memory; from now on they come from their files.
@@ -311,66 +349,7 @@ impl Segment {
         if self.is_replaced() {
             return Err(SegmentError::Replaced { base_offset: self.base_offset });
         }
-        Ok(FileSlice::new(log, position, len))
-    }
-
-    /// Whether the file was cut below this object.
-    pub(crate) fn is_replaced(&self) -> bool {
-        self.replaced.load(Ordering::SeqCst)
-    }
-
-    /// Claims the file for a cut in place at `position`; false if a reader may hold bytes above.
-    fn claim_for_cut(&self, position: u64) -> bool {
-        self.replaced.store(true, Ordering::SeqCst);
-        let free = self.handed_out.load(Ordering::SeqCst) <= position;
-        if !free {
-            self.replaced.store(false, Ordering::SeqCst);
-        }
-        free
-    }
-
-    /// The segment cut at byte `position`, where the batch of `offset` begins, to take this one's place; durable when it
-    /// returns. If a reader may hold bytes above, the rest moves to a new file.
-    ///
-    /// Steps, and what recovery finds after each: copy below a `.cleaned` name and sync it (an unfinished copy, which
-    /// is removed); rename over the log and sync the directory (the shorter log).
-    pub(crate) fn truncate(&self, offset: Offset, position: u64) -> Result<Arc<Self>, SegmentError> {
-        let mut live = self.live_index()?;
-        live.truncate(offset);
-        let txns = self.txns()?.truncated(offset);
-        let segment = Arc::new(if self.claim_for_cut(position) {
-            let log = self.log()?;
-            self.storage.set_len(&log, position).map_err(|error| self.log_error("truncate", error))?;
-            self.sync()?;
-            let cut = Self::open(&self.storage, self.files.dir(), self.base_offset, self.limits, position);
-            *lock(&cut.log) = Some(log);
-            cut
-        } else {
-            self.copy_below(position)?
-        });
-        segment.set_created_ms(self.created_ms.load(Ordering::Relaxed));
-        segment.raise_from_tail(&mut live)?;
-        segment.set_live_index(live);
-        segment.replace_txns(txns)?;
-        Ok(segment)
-    }
-
-    fn copy_below(&self, position: u64) -> Result<Self, SegmentError> {
-        let from = self.log()?;
-        let path = self.files.log();
-        let copy = self.files.with_suffix(&path, Suffix::Cleaned);
-        match self.storage.unlink(&copy) {
-            Err(error) if !error.is_not_found() => return Err(error.into()),
-            _ => {}
-        }
-        let to = self.storage.open(&copy, Access::Create)?;
-        storage::copy(&*self.storage, (&from, 0), &to, position).map_err(|error| self.log_error("copy", error))?;
-        self.sync_one(&to).map_err(|error| StorageError::new("sync", &copy, error))?;
-        self.storage.rename(&copy, &path)?;
-        self.storage.sync_dir(self.files.dir())?;
-        let copied = Self::open(&self.storage, self.files.dir(), self.base_offset, self.limits, position);
-        *lock(&copied.log) = Some(Arc::new(to));
-        Ok(copied)
+        Ok(FileSlice::new(log, position, len, self.tail.parts(position)))
     }
 
     /// Entries of offset, time and transaction index.

@@ -3,13 +3,14 @@
 //! Reads ahead in large pieces when a whole segment is scanned and in small ones for a look-up. Allocates no more than
 //! the piece and one batch that is really in the file.
 
+use super::tail::TailPart;
 use crate::{
     format::{
         FormatError,
         batch::{Batch, BatchHeader, FRAME_SIZE, Frame, HEADER_SIZE},
         frame,
     },
-    storage::{File, Op, Storage},
+    storage::{self, File, Storage},
     types::Offset,
 };
 use std::io;
@@ -69,6 +70,8 @@ pub(crate) enum Step {
 pub(crate) struct Scanner<'a> {
     storage: &'a dyn Storage,
     file: &'a File,
+    /// The end of the log that is in memory: what lies below its first part is read from the file.
+    tail: Vec<TailPart>,
     buffer: Vec<u8>,
     /// Position in the file of the buffer's first byte.
     buffer_at: u64,
@@ -80,7 +83,13 @@ pub(crate) struct Scanner<'a> {
 impl<'a> Scanner<'a> {
     /// Walks `file` from byte `position`, where a batch begins, up to `end` (exclusive).
     pub(crate) fn new(storage: &'a dyn Storage, file: &'a File, position: u64, end: u64, piece: usize) -> Self {
-        Self { storage, file, buffer: Vec::new(), buffer_at: position, piece, position, end }
+        Self { storage, file, tail: Vec::new(), buffer: Vec::new(), buffer_at: position, piece, position, end }
+    }
+
+    /// Reads from `tail` what is not in the file yet.
+    pub(crate) fn with_tail(mut self, tail: Vec<TailPart>) -> Self {
+        self.tail = tail;
+        self
     }
 
     /// Where the next step looks.
@@ -180,9 +189,18 @@ impl<'a> Scanner<'a> {
         self.buffer.resize(wanted.max(kept), 0);
         self.buffer_at = at;
         let unread = self.buffer.get_mut(kept..).unwrap_or_default();
-        let mut ops = [Op::read(self.file, at + u64::try_from(kept).unwrap_or(0), unread)];
-        self.storage.run(&mut ops);
-        let read = ops.iter_mut().try_fold(0, |sum, op| op.take_result().map(|n| sum + n));
+        let unread_at = at + u64::try_from(kept).unwrap_or(0);
+        let from_memory = self
+            .tail
+            .first()
+            .map_or(usize::MAX, |first| usize::try_from(first.start.saturating_sub(unread_at)).unwrap_or(usize::MAX));
+        let (from_file, in_memory) = unread.split_at_mut(from_memory.min(unread.len()));
+        let copied = copy(&self.tail, unread_at + u64::try_from(from_file.len()).unwrap_or(0), in_memory);
+        let read = if from_file.is_empty() {
+            Ok(copied)
+        } else {
+            storage::read_at(self.storage, self.file, unread_at, from_file).map(|read| read + copied)
+        };
         match read {
             Ok(read) if kept + read == self.buffer.len() => Ok(()),
             Ok(_) => {
@@ -195,4 +213,20 @@ impl<'a> Scanner<'a> {
             }
         }
     }
+}
+
+/// Copies what parts of the tail hold from a position on; how much that was.
+fn copy(tail: &[TailPart], position: u64, into: &mut [u8]) -> usize {
+    let mut copied = 0;
+    for part in tail {
+        let at = position + u64::try_from(copied).unwrap_or(u64::MAX);
+        let skip = usize::try_from(at.saturating_sub(part.start)).unwrap_or(usize::MAX);
+        let from = part.buffer.filled().get(skip..).unwrap_or_default();
+        let len = from.len().min(into.len() - copied);
+        if let (Some(to), Some(from)) = (into.get_mut(copied..copied + len), from.get(..len)) {
+            to.copy_from_slice(from);
+        }
+        copied += len;
+    }
+    copied
 }

@@ -12,16 +12,22 @@
 //! * operations of one `run` end in any order: the barrier between a write and its sync is two calls of `run`.
 
 mod atomic;
+mod buffer;
 mod map;
 mod posix;
+mod queue;
+mod ring_queue;
 mod sendfile;
 mod single;
 mod uring;
 
 pub use atomic::{read_file, write_atomically};
+pub use buffer::{Buffer, BufferPool, BufferWriter, DIRECT_BYTES};
 pub use map::MappedFile;
 pub use posix::Posix;
-pub use sendfile::{read_exact, send, send_all};
+pub use queue::{EndedWrite, Queue, QueueWaker, QueuedWrite, Wait, queue};
+pub(crate) use sendfile::send_until;
+pub use sendfile::{read_exact, send, send_all, send_bytes};
 pub(crate) use single::copy;
 pub use single::{read_at, read_exact_at, sync, write_at};
 pub use uring::{Backend, DEFAULT_RING_ENTRIES, Uring, open_best};
@@ -115,6 +121,16 @@ pub enum OpKind<'a> {
         /// What to write.
         bytes: &'a [u8],
     },
+    /// As `Write`, and the result is `Ok` only once the bytes survive power loss (`RWF_DSYNC`): these, and what it takes to
+    /// find them, not what was written to the file otherwise.
+    WriteDurable {
+        /// The file.
+        file: &'a File,
+        /// Position in bytes.
+        at: u64,
+        /// What to write.
+        bytes: &'a [u8],
+    },
     /// Makes everything written to the file before this call durable (`fdatasync`); the result is 0.
     Sync {
         /// The file.
@@ -136,6 +152,12 @@ impl<'a> Op<'a> {
     #[must_use]
     pub fn write(file: &'a File, at: u64, bytes: &'a [u8]) -> Self {
         Self { kind: OpKind::Write { file, at, bytes }, result: None }
+    }
+
+    /// A write of all of `bytes` at `at` that is durable when it ends.
+    #[must_use]
+    pub fn write_durable(file: &'a File, at: u64, bytes: &'a [u8]) -> Self {
+        Self { kind: OpKind::WriteDurable { file, at, bytes }, result: None }
     }
 
     /// A sync of `file`.
@@ -242,6 +264,15 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// `NotFound`, `AlreadyExists`, a symbolic link as `FilesystemLoop`, or what the disk says.
     fn open(&self, path: &Path, access: Access) -> Result<File, StorageError>;
 
+    /// Opens an existing file for writes past the page cache (`O_DIRECT`): memory, positions and lengths have to be
+    /// multiples of [`DIRECT_BYTES`]. Where that cannot be had, it is opened as by [`Access::Write`].
+    ///
+    /// # Errors
+    /// As [`Storage::open`].
+    fn open_direct(&self, path: &Path) -> Result<File, StorageError> {
+        self.open(path, Access::Write)
+    }
+
     /// Renames a file or directory, replacing a file of the new name.
     ///
     /// # Errors
@@ -307,4 +338,17 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// Runs every operation to its end, in no promised order, and returns when all have ended. Short writes and
     /// interrupted calls are continued inside; a failed sync is final. Each operation carries its result.
     fn run(&self, ops: &mut [Op<'_>]);
+
+    /// Makes everything written to any file of this directory's file system durable, and all entries (`syncfs`). Cheaper
+    /// than a sync of each of many files.
+    ///
+    /// # Errors
+    /// What the disk says; then nothing is known about what was not synced before.
+    fn sync_all(&self) -> Result<(), StorageError>;
+
+    /// A queue of the backend's own kind for `depth` writes in flight; `None` where it has none. Callers use [`queue()`].
+    fn ring_queue(&self, depth: u32) -> Option<Box<dyn Queue>> {
+        let _ = depth;
+        None
+    }
 }

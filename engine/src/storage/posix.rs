@@ -27,7 +27,7 @@ use nix::{
         time::TimeSpec,
         uio::{pread, pwrite},
     },
-    unistd::{UnlinkatFlags, fdatasync, fsync, ftruncate, unlinkat},
+    unistd::{UnlinkatFlags, fdatasync, fsync, ftruncate, syncfs, unlinkat},
 };
 
 use super::{Access, Entry, EntryKind, File, Lock, Op, OpKind, Storage, StorageError};
@@ -108,7 +108,7 @@ impl Posix {
         Ok(entries)
     }
 
-    fn open_file(&self, path: &Path, access: Access) -> io::Result<File> {
+    fn open_file(&self, path: &Path, access: Access, kept: OFlag) -> io::Result<File> {
         let (dir, name) = self.open_parent(path)?;
         // Without O_NONBLOCK, opening a pipe that someone put here would wait for its other end for ever.
         let flags = OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NOCTTY | OFlag::O_NONBLOCK;
@@ -118,10 +118,10 @@ impl Posix {
                 Access::Write => OFlag::O_RDWR,
                 Access::Create => OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL,
             };
-        let fd = retry(|| openat(&dir, name, flags, FILE_MODE))?;
+        let fd = retry(|| openat(&dir, name, flags | kept, FILE_MODE))?;
         refuse_unless_regular(&fd)?;
         // A regular file ignores the flag in system calls, but the ring would answer EAGAIN instead of waiting.
-        fcntl(&fd, FcntlArg::F_SETFL(OFlag::empty()))?;
+        fcntl(&fd, FcntlArg::F_SETFL(kept))?;
         Ok(File::new(fd, self.next_file_id.fetch_add(1, Ordering::Relaxed)))
     }
 
@@ -162,7 +162,14 @@ impl Storage for Posix {
     }
 
     fn open(&self, path: &Path, access: Access) -> Result<File, StorageError> {
-        self.open_file(path, access).map_err(named("open", path))
+        self.open_file(path, access, OFlag::empty()).map_err(named("open", path))
+    }
+
+    fn open_direct(&self, path: &Path) -> Result<File, StorageError> {
+        match self.open_file(path, Access::Write, OFlag::O_DIRECT) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => self.open(path, Access::Write),
+            opened => opened.map_err(named("open", path)),
+        }
     }
 
     fn rename(&self, from: &Path, to: &Path) -> Result<(), StorageError> {
@@ -215,6 +222,10 @@ impl Storage for Posix {
     fn run(&self, ops: &mut [Op<'_>]) {
         ops.iter_mut().for_each(run_one);
     }
+
+    fn sync_all(&self) -> Result<(), StorageError> {
+        syncfs(&self.root).map_err(named("sync the file system of", Path::new("")))
+    }
 }
 
 /// Runs one operation to its end on the calling thread.
@@ -226,6 +237,8 @@ pub(super) fn run_one(op: &mut Op<'_>) {
 pub(super) fn continue_from(op: &mut Op<'_>, done: usize) {
     let result = match &mut op.kind {
         OpKind::Write { file, at, bytes } => write_all(file, *at, bytes, done),
+        OpKind::WriteDurable { file, at, bytes } => write_all(file, *at, bytes, done)
+            .and_then(|written| fdatasync(file.as_fd()).map(|()| written).map_err(io::Error::from)),
         OpKind::Read { file, at, into } => read_full(file, *at, into, done),
         // Not repeated, not even after EINTR: a second sync may succeed with the data gone.
         OpKind::Sync { file } => fdatasync(file.as_fd()).map(|()| 0).map_err(io::Error::from),

@@ -14,6 +14,7 @@ use nix::{
     libc,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::sendfile::sendfile64,
+    unistd::write,
 };
 
 use super::{File, posix};
@@ -59,15 +60,41 @@ pub fn send_all(
     socket: BorrowedFd<'_>,
     stall_timeout: Option<Duration>,
 ) -> io::Result<()> {
+    send_until(len, socket, stall_timeout, |sent| send(file, position + sent, len - sent, socket))
+}
+
+/// Sends piece by piece until `len` bytes are sent, waiting whenever a piece finds the socket full. `piece` gets the bytes
+/// sent so far and returns how many more went.
+pub(crate) fn send_until(
+    len: u64,
+    socket: BorrowedFd<'_>,
+    stall_timeout: Option<Duration>,
+    piece: impl Fn(u64) -> io::Result<u64>,
+) -> io::Result<()> {
     let mut sent = 0;
     while sent < len {
-        match send(file, position + sent, len - sent, socket) {
+        match piece(sent) {
             Ok(more) => sent += more,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait_writable(socket, stall_timeout)?,
             Err(error) => return Err(error),
         }
     }
     Ok(())
+}
+
+/// Sends bytes of memory to `socket` and returns how many went, at least one.
+///
+/// # Errors
+/// `WouldBlock` if the socket is full; otherwise what the socket says.
+pub fn send_bytes(bytes: &[u8], socket: BorrowedFd<'_>) -> io::Result<u64> {
+    loop {
+        match write(socket, bytes) {
+            Ok(0) if !bytes.is_empty() => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(moved) => return Ok(u64::try_from(moved).unwrap_or(0)),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
 }
 
 /// Waits until the socket takes bytes or has failed, which the next send then reports.
@@ -90,6 +117,7 @@ fn ended_early(position: u64, len: u64, sent: u64) -> io::Error {
     let why = format!("the file ends {sent} bytes after position {position}, {len} were to be sent");
     io::Error::new(io::ErrorKind::UnexpectedEof, why)
 }
+
 /// Fills all of `into` from byte `position` of `file`, past any backend: a slice that was handed out is read so.
 ///
 /// # Errors

@@ -19,8 +19,9 @@ use io_uring::{IoUring, Probe, opcode, squeue, types::Fd, types::FsyncFlags};
 use nix::{errno::Errno, libc};
 
 use super::{
-    Access, Entry, File, Lock, Op, OpKind, Posix, Storage, StorageError,
+    Access, Entry, File, Lock, Op, OpKind, Posix, Queue, Storage, StorageError,
     posix::{continue_from, run_one},
+    ring_queue::RingQueue,
 };
 
 /// Operations in flight at once in one ring, if nothing else is asked for.
@@ -181,6 +182,19 @@ impl Storage for Uring {
         self.posix.forget_cached(file)
     }
 
+    fn open_direct(&self, path: &Path) -> Result<File, StorageError> {
+        self.posix.open_direct(path)
+    }
+
+    fn sync_all(&self) -> Result<(), StorageError> {
+        self.posix.sync_all()
+    }
+
+    /// None where the kernel refuses one ring more.
+    fn ring_queue(&self, depth: u32) -> Option<Box<dyn Queue>> {
+        RingQueue::new(depth).ok().map(|queue| Box::new(queue) as Box<dyn Queue>)
+    }
+
     fn run(&self, ops: &mut [Op<'_>]) {
         if ops.len() < 2 {
             return self.posix.run(ops);
@@ -289,6 +303,10 @@ fn entry_of(kind: &mut OpKind<'_>) -> Option<squeue::Entry> {
         OpKind::Write { file, at, bytes } => {
             opcode::Write::new(fd(file), bytes.as_ptr(), len(bytes.len())).offset(position(*at)?).build()
         }
+        OpKind::WriteDurable { file, at, bytes } => opcode::Write::new(fd(file), bytes.as_ptr(), len(bytes.len()))
+            .offset(position(*at)?)
+            .rw_flags(libc::RWF_DSYNC)
+            .build(),
         OpKind::Read { file, at, into } => {
             opcode::Read::new(fd(file), into.as_mut_ptr(), len(into.len())).offset(position(*at)?).build()
         }
@@ -303,7 +321,7 @@ fn fd(file: &File) -> Fd {
 /// Ends an operation by what the ring answered, or continues it by plain calls.
 fn settle(op: &mut Op<'_>, result: i32) {
     let wanted = match &op.kind {
-        OpKind::Write { bytes, .. } => bytes.len(),
+        OpKind::Write { bytes, .. } | OpKind::WriteDurable { bytes, .. } => bytes.len(),
         OpKind::Read { into, .. } => into.len(),
         OpKind::Sync { .. } => 0,
     };

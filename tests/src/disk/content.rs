@@ -73,6 +73,28 @@ impl Content {
         }
     }
 
+    /// Makes the last write durable, with as much of the length as it needs. What else was changed stays unsynced, unless
+    /// it lies under the write or cut the file: then the disk had to write that, too.
+    pub(super) fn sync_last_write(&mut self) {
+        let Some(Change::Write { at, bytes }) = self.unsynced.last() else { return };
+        let sectors = |at: usize, len: usize| at / SECTOR_BYTES..(at + len).div_ceil(SECTOR_BYTES);
+        let own = sectors(*at, bytes.len());
+        let (_, earlier) = self.unsynced.split_last().expect("there is a last one");
+        let stands_alone = earlier.iter().all(|change| match change {
+            Change::SetLen(_) => false,
+            Change::Write { at, bytes } => {
+                let other = sectors(*at, bytes.len());
+                other.end <= own.start || own.end <= other.start
+            }
+        });
+        if !stands_alone {
+            return self.sync();
+        }
+        if let Some(write) = self.unsynced.pop() {
+            apply(Arc::make_mut(&mut self.durable), &write);
+        }
+    }
+
     /// What a failed write-back does: the pages count as clean and their bytes are gone, the length lives on.
     pub(super) fn drop_unsynced_data(&mut self) {
         let shortest = self.lengths().into_iter().min().unwrap_or(0);

@@ -314,6 +314,12 @@ impl Storage for SimDisk {
         self.operate(|state| format!("forget {}", state.label(file)), |state| state.forget_cached(file))
     }
 
+    fn sync_all(&self) -> Result<(), StorageError> {
+        self.state()
+            .operate(|_| "sync all".into(), |state, fault| state.sync_all(fault))
+            .map_err(|source| StorageError::new("sync", Path::new(""), source))
+    }
+
     fn run(&self, ops: &mut [Op<'_>]) {
         let mut state = self.state();
         let mut order: Vec<usize> = (0..ops.len()).collect();
@@ -323,6 +329,10 @@ impl Storage for SimDisk {
                 OpKind::Write { file, at, bytes } => state.operate(
                     |state| format!("write {} {}+{}", state.label(file), at, bytes.len()),
                     |state, fault| state.write(file, *at, bytes, fault),
+                ),
+                OpKind::WriteDurable { file, at, bytes } => state.operate(
+                    |state| format!("write durably {} {}+{}", state.label(file), at, bytes.len()),
+                    |state, fault| state.write_durable(file, *at, bytes, fault),
                 ),
                 OpKind::Sync { file } => {
                     state.operate(|state| format!("sync {}", state.label(file)), |state, fault| state.sync(file, fault))

@@ -108,6 +108,12 @@ impl Names {
         });
     }
 
+    /// Makes every change durable.
+    pub(super) fn sync_all(&mut self) {
+        self.durable = self.now.clone();
+        self.unsynced.clear();
+    }
+
     /// The names found after a power failure. Those in a lost directory are there, but nothing leads to them.
     pub(super) fn image(&self, survivors: Survivors<'_>) -> Self {
         let mut entries = self.durable.clone();

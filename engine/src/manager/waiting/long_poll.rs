@@ -42,14 +42,21 @@ pub(crate) struct Readable {
 ///
 /// With several ways used one after the other, the last one gets the answer.
 ///
-/// ```ignore
-/// use duramen::LongPoll;
+/// ```
+/// use duramen::{Fetch, LogConfig, LogManager, LongPoll, ManagerOptions, TopicPartition, WaitError};
+/// use std::time::{Duration, Instant};
 ///
+/// # let dir = tempfile::tempdir()?;
+/// let manager = LogManager::open(&[dir.path()], ManagerOptions::default())?;
 /// let mut poll = LongPoll::new(1 << 20);
-/// for (partition, fetch) in &fetches {
-///     partition.read_or_watch(fetch, &mut poll)?;
+/// for number in 0..3 {
+///     let partition = manager.get_or_create(&TopicPartition::new("orders", number)?, &LogConfig::default())?;
+///     partition.read_or_watch(Fetch::from(0), &mut poll)?;
 /// }
-/// poll.wait(Some(Instant::now() + Duration::from_millis(500)))?;
+/// let max_wait = Instant::now() + Duration::from_millis(1);
+/// assert_eq!(poll.wait(Some(max_wait)), Err(WaitError::TimedOut)); // nobody wrote: answer with what there is
+/// # manager.close()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[must_use = "dropped, it waits for nothing"]
 #[derive(Debug)]

@@ -11,7 +11,6 @@
 //! * nothing of anybody else (waker, callback, system call, destructor of either) runs under a lock of this module.
 //!
 //! Order of locks: a long poll's before a watch's; a slot's and a completion queue's are taken with no other one held.
-#![allow(dead_code, unused_imports, unreachable_pub, reason = "nothing uses it before the log manager does")]
 
 mod allotment;
 mod cuts;
@@ -40,4 +39,4 @@ pub use ticket::Ticket;
 pub(crate) use long_poll::Readable;
 pub(crate) use position::Mark;
 pub(crate) use wakes::Wakes;
-pub(crate) use watch::{Seen, Watch};
+pub(crate) use watch::Watch;

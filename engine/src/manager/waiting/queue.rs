@@ -31,19 +31,24 @@ pub struct Completion {
 /// Any number of partitions may complete into one queue. It holds at most one completion for each ticket or long poll that
 /// was enqueued. Many completions at once cost one lock, and one write to the eventfd if the queue was empty.
 ///
-/// ```ignore
-/// use duramen::CompletionQueue;
+/// ```
+/// use duramen::{CompletionQueue, LogConfig, LogManager, ManagerOptions, Position, TopicPartition};
 /// use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 /// use std::os::fd::AsFd;
 ///
+/// # let dir = tempfile::tempdir()?;
+/// let manager = LogManager::open(&[dir.path()], ManagerOptions::default())?;
+/// let orders = manager.get_or_create(&TopicPartition::new("orders", 0)?, &LogConfig::default())?;
 /// let queue = CompletionQueue::new()?;
-/// partition.ticket(Position::Flushed, info.next_offset).enqueue(&queue, 17);
+/// orders.wait_for(Position::LogEnd, 0).enqueue(&queue, 17);
 /// let mut completions = Vec::new();
 /// while completions.is_empty() {
 ///     poll(&mut [PollFd::new(queue.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE)?;
 ///     queue.drain(&mut completions);
 /// }
 /// assert_eq!(completions[0].user_data, 17);
+/// # manager.close()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct CompletionQueue {
     /// Guards the completions that nobody drained.

@@ -32,12 +32,22 @@ use std::{
 /// * [`WaitError::Failed`]: the log or its directory failed before the offset was reached;
 /// * [`WaitError::Closed`]: the log was closed or deleted before the offset was reached.
 ///
-/// ```ignore
-/// let append = partition.append_as_leader(batches, options)?;
-/// append.wait(Some(Instant::now() + Duration::from_secs(30)))?;   // a thread
-/// append.await?;                                                  // a task
-/// append.on_done(move |answer| respond(answer));                  // a function
-/// append.enqueue(&queue, request_id);                             // an event loop
+/// ```
+/// use duramen::{CompletionQueue, LogConfig, LogManager, ManagerOptions, Position, TopicPartition, WaitError};
+/// use std::time::{Duration, Instant};
+///
+/// # let dir = tempfile::tempdir()?;
+/// let manager = LogManager::open(&[dir.path()], ManagerOptions::default())?;
+/// let orders = manager.get_or_create(&TopicPartition::new("orders", 0)?, &LogConfig::default())?;
+/// let first = || orders.wait_for(Position::Flushed, 1);
+/// let soon = Instant::now() + Duration::from_millis(1);
+/// assert_eq!(first().wait(Some(soon)), Err(WaitError::TimedOut)); // a thread; nothing was appended
+/// let task = async { first().await }; // a task
+/// first().on_done(|answer| assert_eq!(answer, Err(WaitError::Closed))); // a function
+/// first().enqueue(&CompletionQueue::new()?, 17); // an event loop
+/// # drop(task);
+/// # manager.close()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[must_use = "a ticket that nobody waits for tells nobody anything"]
 pub struct Ticket {

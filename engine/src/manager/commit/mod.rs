@@ -1,0 +1,290 @@
+//! What makes the appends of a directory durable: which way each goes, and the work behind it.
+//!
+//! Owns the directory's journal, the memory in which appends gather, and the failure of the directory. Two kinds of work
+//! move on by steps, each on one thread at a time: [`Committer::step_journal`] takes blocks and pieces to the disk;
+//! [`Committer::step_sync`] makes the journal, runs group commits, and frees room in the journal. Keeps: after the first
+//! failed write or sync of the journal nothing of the directory is acknowledged any more.
+
+mod pieces;
+mod route;
+mod syncs;
+
+pub(super) use route::Route;
+
+use super::{
+    journal::{Ack, Entry, Journal, PieceWrite, Writer},
+    metrics::{DirectoryMetrics, Metrics},
+    options::{Background, ManagerOptions},
+    partition::{Durability, Partition, PartitionError},
+};
+use crate::{
+    format::names,
+    log::{Checkpoints, CommitJournal, LogError},
+    segment::Gather,
+    storage::{Access, BufferPool, Storage, StorageError},
+    types::TopicPartition,
+};
+use std::{
+    collections::{BTreeSet, HashMap, VecDeque},
+    io,
+    path::Path,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+/// What the syncing thread is asked for.
+#[derive(Debug, Default)]
+struct Requests {
+    journal: bool,
+    checkpoint: bool,
+    flushes: BTreeSet<TopicPartition>,
+}
+
+impl Requests {
+    fn is_empty(&self) -> bool {
+        !self.journal && !self.checkpoint && self.flushes.is_empty()
+    }
+}
+
+/// Makes the appends of one directory durable.
+#[derive(Debug)]
+pub(super) struct Committer {
+    storage: Arc<dyn Storage>,
+    checkpoints: Arc<Checkpoints>,
+    options: ManagerOptions,
+    pub(super) metrics: Arc<Metrics>,
+    pool: Arc<BufferPool>,
+    piece_bytes: AtomicUsize,
+    journal: OnceLock<Arc<Journal>>,
+    /// Guards the writer of the journal, for the thread that steps it.
+    writer: Mutex<Option<Writer>>,
+    /// Told once there is a writer.
+    has_writer: Condvar,
+    /// Guards the pieces that wait to be written; held for a few instructions.
+    pieces: OnceLock<Arc<Mutex<VecDeque<PieceWrite>>>>,
+    /// Guards pieces that are in their files and stay in memory for readers, the oldest first.
+    kept: Mutex<VecDeque<PieceWrite>>,
+    /// Guards pieces for which the disk had no room.
+    stalled: Mutex<Vec<PieceWrite>>,
+    is_disk_full: AtomicBool,
+    /// Guards what the syncing thread is asked for.
+    requests: Mutex<Requests>,
+    requested: Condvar,
+    is_stopping: AtomicBool,
+    /// Guards nothing but the sleep of those who wait for memory.
+    memory: Mutex<()>,
+    memory_freed: Condvar,
+    failed: OnceLock<Arc<str>>,
+    /// Guards who the partitions are.
+    partitions: RwLock<HashMap<TopicPartition, Weak<Partition>>>,
+    /// Whether the host moves the work on.
+    is_polled: bool,
+}
+
+impl Committer {
+    pub(super) fn new(
+        storage: &Arc<dyn Storage>,
+        checkpoints: &Arc<Checkpoints>,
+        options: &ManagerOptions,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            storage: Arc::clone(storage),
+            checkpoints: Arc::clone(checkpoints),
+            is_polled: options.background == Background::Host,
+            metrics: Arc::default(),
+            pool: BufferPool::new(options.gather_bytes),
+            piece_bytes: AtomicUsize::new(options.piece_bytes),
+            options: options.clone(),
+            journal: OnceLock::new(),
+            writer: Mutex::new(None),
+            has_writer: Condvar::new(),
+            pieces: OnceLock::new(),
+            kept: Mutex::default(),
+            stalled: Mutex::default(),
+            is_disk_full: AtomicBool::new(false),
+            requests: Mutex::default(),
+            requested: Condvar::new(),
+            is_stopping: AtomicBool::new(false),
+            memory: Mutex::new(()),
+            memory_freed: Condvar::new(),
+            failed: OnceLock::new(),
+            partitions: RwLock::default(),
+        })
+    }
+
+    pub(super) fn add(&self, partition: &Arc<Partition>) {
+        let mut partitions = self.partitions.write().unwrap_or_else(PoisonError::into_inner);
+        partitions.insert(partition.name().clone(), Arc::downgrade(partition));
+    }
+
+    pub(super) fn remove(&self, name: &TopicPartition) {
+        self.partitions.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+
+    pub(super) fn partitions(&self) -> Vec<Arc<Partition>> {
+        let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
+        partitions.values().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Which way an append of `len` bytes goes, to a log of which the journal may have frames already.
+    pub(super) fn route(&self, durability: Durability, len: usize, is_in_journal: bool) -> Route {
+        let Some(journal) = self.journal.get() else {
+            if durability == Durability::Flushed && self.options.journal_bytes > 0 {
+                self.request(|requests| requests.journal = true);
+            }
+            return Route::File;
+        };
+        if len > journal.max_frame_bytes() {
+            return Route::File;
+        }
+        match durability {
+            Durability::Flushed => {
+                let piece_bytes = self.piece_bytes.load(Ordering::Relaxed);
+                let gather = Gather { pool: Arc::clone(&self.pool), piece_bytes, mark: journal.mark() };
+                Route::Journal(Arc::clone(journal), gather)
+            }
+            Durability::Written if is_in_journal => Route::FileAndJournal(Arc::clone(journal)),
+            Durability::Written => Route::File,
+        }
+    }
+
+    /// Whether the directory takes appends.
+    pub(super) fn check(&self) -> Result<(), PartitionError> {
+        if self.failed.get().is_some() {
+            return Err(self.failure());
+        }
+        if self.is_disk_full.load(Ordering::Acquire) {
+            let error = io::Error::from(io::ErrorKind::StorageFull);
+            let error = StorageError::new("append what was gathered to", Path::new(""), error);
+            return Err(LogError::DiskFull(error).into());
+        }
+        Ok(())
+    }
+
+    pub(super) fn failure(&self) -> PartitionError {
+        let cause = self.failed.get().cloned().unwrap_or_else(|| "its journal takes nothing any more".into());
+        PartitionError::DirectoryFailed { cause }
+    }
+
+    /// Whether an append may be made now.
+    pub(super) fn has_room(&self) -> Result<bool, PartitionError> {
+        self.check()?;
+        Ok(self.journal.get().is_none_or(|journal| journal.pending_bytes() < self.options.pending_bytes))
+    }
+
+    /// Waits until an append may be made.
+    pub(super) fn wait_for_room(&self) -> Result<(), PartitionError> {
+        self.check()?;
+        match self.journal.get() {
+            Some(journal) if !self.is_polled => {
+                journal.wait_for_room(self.options.pending_bytes).map_err(|_| self.failure())
+            }
+            Some(journal) if journal.pending_bytes() >= self.options.pending_bytes => {
+                self.poll();
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits until there may be memory to gather in.
+    pub(super) fn wait_for_memory(&self) -> Result<(), PartitionError> {
+        self.check()?;
+        if self.free_kept(usize::MAX) > 0 {
+            return Ok(());
+        }
+        self.request(|requests| requests.checkpoint = true);
+        if self.is_polled {
+            self.poll();
+            return Ok(());
+        }
+        let guard = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.pool.in_use() + self.options.piece_bytes > self.pool.limit() {
+            // Not told of memory that a reader lets go of: so look again now and then.
+            let soon = Duration::from_millis(5);
+            drop(self.memory_freed.wait_timeout(guard, soon).unwrap_or_else(PoisonError::into_inner));
+        }
+        Ok(())
+    }
+
+    /// Leaves full pieces to be written.
+    pub(super) fn write_pieces(&self, pieces: impl Iterator<Item = PieceWrite>) {
+        if let Some(waiting) = self.pieces.get() {
+            waiting.lock().unwrap_or_else(PoisonError::into_inner).extend(pieces);
+            self.wake_journal();
+        }
+    }
+
+    fn wake_journal(&self) {
+        if let Some(journal) = self.journal.get() {
+            journal.wake();
+        }
+    }
+
+    /// Asks for a sync of a partition's log.
+    pub(super) fn request_flush(&self, name: &TopicPartition) {
+        self.request(|requests| {
+            requests.flushes.insert(name.clone());
+        });
+    }
+
+    fn request(&self, ask: impl FnOnce(&mut Requests)) {
+        ask(&mut self.requests());
+        self.requested.notify_one();
+    }
+
+    fn requests(&self) -> MutexGuard<'_, Requests> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The directory takes nothing any more; everybody who waits is told.
+    pub(super) fn fail(&self, cause: &str) {
+        let cause: Arc<str> = cause.into();
+        if self.failed.set(Arc::clone(&cause)).is_err() {
+            return;
+        }
+        self.checkpoints.fail(&cause);
+        // As where the sync of a log fails: the next open must not believe the page cache.
+        let _ = self.storage.open(Path::new(names::FAILED_SYNC), Access::Create);
+        if let Some(journal) = self.journal.get() {
+            journal.fail(&cause);
+        }
+        for partition in self.partitions() {
+            partition.fail(&cause);
+        }
+        self.memory_freed.notify_all();
+    }
+
+    /// The first failure of the directory.
+    pub(super) fn failed(&self) -> Option<Arc<str>> {
+        self.failed.get().cloned()
+    }
+
+    pub(super) fn metrics(&self) -> DirectoryMetrics {
+        let journal = self.journal.get();
+        DirectoryMetrics {
+            journal_fill_per_mille: journal.map_or(0, |journal| journal.fill_per_mille()),
+            journal_pending_bytes: journal.map_or(0, |journal| u64::try_from(journal.pending_bytes()).unwrap_or(0)),
+            gathered_bytes: u64::try_from(self.pool.in_use()).unwrap_or(0),
+            ..self.metrics.snapshot()
+        }
+    }
+}
+
+impl CommitJournal for Committer {
+    fn forget(&self, partition: &TopicPartition) -> Result<(), LogError> {
+        let Some(journal) = self.journal.get() else { return Ok(()) };
+        let failed = || LogError::Poisoned { cause: self.failure().to_string() };
+        let (ticket, ack) = Ack::alone();
+        journal.add(partition, Entry::Forget, ack).map_err(|_| failed())?;
+        while self.is_polled && !ticket.is_done() {
+            if !self.poll() && self.failed.get().is_some() {
+                return Err(failed());
+            }
+        }
+        ticket.wait(None).map_err(|_| failed())
+    }
+}

@@ -1,0 +1,214 @@
+//! Making the journal, group commits, and freeing room in the journal.
+
+use super::Committer;
+use crate::{
+    log::LogError,
+    manager::{
+        deletion::unique_id,
+        journal::{Journal, JournalOptions, Writer},
+        partition::{Begun, Partition},
+        waiting::Wakes,
+    },
+    storage::Op,
+    types::TopicPartition,
+};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, PoisonError, atomic::Ordering},
+    time::Duration,
+};
+
+/// From here on partitions that gather slowly are written in part, so that room can be freed at all.
+const SPILL_FROM: u64 = 650;
+/// Up to where they are written then.
+const SPILL_TO_FREE: u64 = 450;
+/// Least bytes of a piece.
+const MIN_PIECE_BYTES: usize = 16 << 10;
+
+impl Committer {
+    /// Does what is asked for; whether anything was.
+    pub(in crate::manager) fn step_sync(&self) -> bool {
+        let asked = std::mem::take(&mut *self.requests());
+        if self.failed.get().is_some() {
+            return false;
+        }
+        if asked.journal && self.journal.get().is_none() {
+            self.make_journal();
+        }
+        if !asked.flushes.is_empty() {
+            self.group_commit(&asked.flushes);
+        }
+        if asked.checkpoint
+            && let Err(error) = self.checkpoint()
+        {
+            self.fail(&error.to_string());
+        }
+        !asked.is_empty()
+    }
+
+    /// Waits until something is asked for, the time has passed, or the work is to end; whether something is asked for.
+    pub(in crate::manager) fn wait_for_requests(&self, timeout: Duration) -> bool {
+        let mut requests = self.requests();
+        if requests.is_empty() && !self.is_stopping() {
+            requests = self.requested.wait_timeout(requests, timeout).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        !requests.is_empty()
+    }
+
+    /// Ends the threads.
+    pub(in crate::manager) fn stop(&self) {
+        self.is_stopping.store(true, Ordering::Release);
+        // Under the locks, so that nobody goes to sleep without having seen it.
+        drop(self.requests());
+        self.requested.notify_all();
+        drop(self.writer.lock().unwrap_or_else(PoisonError::into_inner));
+        self.has_writer.notify_all();
+        self.wake_journal();
+    }
+
+    pub(in crate::manager) fn is_stopping(&self) -> bool {
+        self.is_stopping.load(Ordering::Acquire)
+    }
+
+    /// Lets partitions to which nothing was appended since the last time write what they gathered, and hold no memory.
+    pub(in crate::manager) fn tick(&self) {
+        let partitions = self.partitions();
+        let mut idle = partitions.iter().filter(|partition| partition.is_idle());
+        let rested = idle.try_for_each(|partition| partition.rest());
+        let journal_holds = self.journal.get().is_some_and(|journal| journal.fill_per_mille() > 0);
+        self.retry_stalled();
+        match rested {
+            Err(LogError::DiskFull(_)) | Ok(()) => {}
+            Err(error) => return self.fail(&error.to_string()),
+        }
+        if journal_holds {
+            self.request(|requests| requests.checkpoint = true);
+        }
+    }
+
+    fn make_journal(&self) {
+        let options = JournalOptions {
+            bytes: self.options.journal_bytes,
+            block_bytes: self.options.journal_block_bytes,
+            in_flight: self.options.journal_writes,
+        };
+        match Journal::create(&self.storage, unique_id(), options, &self.metrics) {
+            Ok((journal, writer)) => {
+                let is_first = self.pieces.set(writer.pieces()).is_ok() && self.journal.set(journal).is_ok();
+                debug_assert!(is_first, "one thread makes the journal");
+                *self.writer.lock().unwrap_or_else(PoisonError::into_inner) = Some(writer);
+                self.has_writer.notify_all();
+            }
+            // Nothing depends on it yet: group commits go on, and the next append asks again.
+            Err(_) => drop(Journal::remove(&*self.storage)),
+        }
+    }
+
+    /// Waits for the writer, for the thread that steps it; `None` once the work is to end.
+    pub(in crate::manager) fn take_writer(&self) -> Option<Writer> {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        while writer.is_none() && !self.is_stopping() {
+            writer = self.has_writer.wait(writer).unwrap_or_else(PoisonError::into_inner);
+        }
+        writer.take()
+    }
+
+    /// Moves all work on, on this thread; whether anything was done.
+    pub(in crate::manager) fn poll(&self) -> bool {
+        let mut is_busy = self.step_sync();
+        let Ok(mut writer) = self.writer.try_lock() else { return is_busy };
+        if let Some(writer) = writer.as_mut() {
+            while self.step_journal(writer, false) {
+                is_busy = true;
+            }
+        }
+        is_busy
+    }
+
+    /// Syncs the logs of all these partitions at once.
+    fn group_commit(&self, names: &BTreeSet<TopicPartition>) {
+        let partitions: Vec<_> = {
+            let known = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
+            names.iter().filter_map(|name| known.get(name)?.upgrade()).collect()
+        };
+        let mut begun = Vec::new();
+        for partition in &partitions {
+            match partition.begin_flush() {
+                Begun::Flush(flush, end) => begun.push((partition, (flush, end))),
+                Begun::Busy => self.request_flush(partition.name()),
+                Begun::Nothing => {}
+            }
+        }
+        let mut ops: Vec<_> = begun.iter().map(|(_, (flush, _))| Op::sync(&flush.file)).collect();
+        self.storage.run(&mut ops);
+        self.metrics.group_commits.add(1);
+        self.metrics.group_commit_files.add(u64::try_from(ops.len()).unwrap_or(0));
+        let mut wakes = Wakes::default();
+        for (op, (partition, (flush, end))) in ops.iter_mut().zip(&begun) {
+            wakes.append(partition.finish_flush(flush, *end, op.take_result().map(drop)));
+        }
+        wakes.fire();
+    }
+
+    /// Frees room in the journal: what its oldest blocks hold is made durable in the segments.
+    ///
+    /// Steps, and what a replay does after a crash behind each: pieces written (it writes them again); segments synced (the
+    /// same); the anchor moved (it begins with a later block).
+    fn checkpoint(&self) -> Result<(), LogError> {
+        let Some(journal) = self.journal.get() else { return Ok(()) };
+        self.retry_stalled();
+        let fill = journal.fill_per_mille();
+        let is_short = self.pool.in_use() > self.pool.limit() / 4 * 3;
+        let durable = journal.durable();
+        let now = journal.mark();
+        let partitions = self.partitions();
+        self.choose_piece_bytes(&partitions);
+        let must_reach = if fill >= SPILL_FROM || is_short { journal.mark_to_free(SPILL_TO_FREE) } else { 0 };
+        let mut reached = durable;
+        for partition in &partitions {
+            let Some(oldest) = partition.oldest_mark() else { continue };
+            if oldest < must_reach && is_short {
+                partition.rest()?;
+            } else if oldest < must_reach {
+                partition.spill_before(must_reach, now)?;
+            }
+            reached = reached.min(partition.oldest_mark().unwrap_or(durable));
+        }
+        if reached <= journal.oldest() {
+            return Ok(());
+        }
+        self.storage.sync_all()?;
+        self.metrics.sync_all.add(1);
+        // A sync of a segment that failed beside this one may have taken along what this one should have written.
+        if !partitions.iter().all(|partition| partition.is_sound()) {
+            self.fail("a sync of a segment failed");
+            return Ok(());
+        }
+        journal.free_before(reached)?;
+        self.metrics.checkpoints.add(1);
+        journal.wake();
+        for partition in &partitions {
+            partition.on_checkpoint(reached, journal.mark());
+        }
+        Ok(())
+    }
+
+    /// With many partitions the pieces are smaller, so that one of each fits into half of the memory.
+    fn choose_piece_bytes(&self, partitions: &[Arc<Partition>]) {
+        let gathering = partitions.iter().filter(|partition| partition.is_gathering()).count().max(1);
+        let share = self.pool.limit() / 2 / gathering;
+        let largest = self.options.piece_bytes;
+        let bytes = share.clamp(MIN_PIECE_BYTES.min(largest), largest);
+        self.piece_bytes
+            .store(largest >> largest.div_ceil(bytes).next_power_of_two().trailing_zeros(), Ordering::Relaxed);
+    }
+
+    /// Tries again to write what the disk had no room for.
+    pub(in crate::manager) fn retry_stalled(&self) {
+        let stalled = std::mem::take(&mut *self.stalled.lock().unwrap_or_else(PoisonError::into_inner));
+        if !stalled.is_empty() {
+            self.is_disk_full.store(false, Ordering::Release);
+            self.write_pieces(stalled.into_iter());
+        }
+    }
+}

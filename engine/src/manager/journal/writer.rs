@@ -1,0 +1,285 @@
+//! Taking blocks to the disk, and gathered pieces to their segments, through one queue.
+//!
+//! For one thread. Does nothing by itself: every call of [`Writer::step`] moves on what can be moved, so that a test may
+//! stop between any two steps.
+
+use super::{
+    Journal,
+    pending::{Ack, Block},
+    replay::pages,
+};
+use crate::{
+    format::{
+        journal::{BLOCK_HEADER_SIZE, BlockHeader, PAGE_SIZE},
+        names::JOURNAL,
+    },
+    manager::{
+        metrics::Metrics,
+        waiting::{Position, Wakes},
+    },
+    segment::Segment,
+    storage::{EndedWrite, File, Queue, QueueWaker, QueuedWrite, Storage, StorageError, Wait, queue},
+};
+use std::{
+    collections::{HashMap, VecDeque},
+    io,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+};
+
+/// Writes of pieces in flight at once.
+const PIECES_IN_FLIGHT: usize = 48;
+/// With this many blocks in flight already, another one is begun only when this many bytes wait.
+const MIN_BYTES_BESIDE: [usize; 4] = [1, 48 << 10, 128 << 10, 224 << 10];
+
+/// A gathered piece that is full.
+#[derive(Debug, Clone)]
+pub(in crate::manager) struct PieceWrite {
+    pub(in crate::manager) segment: Arc<Segment>,
+    /// Where it begins in the segment's file.
+    pub(in crate::manager) start: u64,
+}
+
+/// A block on its way.
+#[derive(Debug)]
+struct Sent {
+    sequence: u64,
+    acks: Vec<Ack>,
+    is_durable: bool,
+}
+
+/// The one that writes a journal.
+#[derive(Debug)]
+pub(in crate::manager) struct Writer {
+    journal: Arc<Journal>,
+    file: Arc<File>,
+    queue: Box<dyn Queue>,
+    metrics: Arc<Metrics>,
+    /// Blocks in flight, and those that wait for one before them, the oldest first.
+    sent: VecDeque<Sent>,
+    blocks_in_flight: usize,
+    /// Guards the pieces that wait to be written; held for a few instructions.
+    waiting: Arc<Mutex<VecDeque<PieceWrite>>>,
+    pieces: HashMap<u64, PieceWrite>,
+    next_tag: u64,
+    ended: Vec<EndedWrite>,
+    failed: Option<Arc<StorageError>>,
+    /// How often the ring had been freed when it had no room.
+    full_at: Option<u64>,
+}
+
+/// What a step did.
+#[derive(Debug, Default)]
+pub(in crate::manager) struct Stepped {
+    /// Whether anything was begun or ended.
+    pub(in crate::manager) is_busy: bool,
+    /// Pieces that are in their files now: their memory may go when it is needed.
+    pub(in crate::manager) written: Vec<PieceWrite>,
+    /// Pieces for which the disk has no room.
+    pub(in crate::manager) stalled: Vec<PieceWrite>,
+    /// The first failure: the directory has failed.
+    pub(in crate::manager) failed: Option<Arc<StorageError>>,
+}
+
+impl Writer {
+    pub(super) fn new(
+        storage: &Arc<dyn Storage>,
+        journal: &Arc<Journal>,
+        file: Arc<File>,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, StorageError> {
+        let depth = u32::try_from(journal.options.in_flight + PIECES_IN_FLIGHT).unwrap_or(u32::MAX);
+        let queue =
+            queue(storage, depth).map_err(|error| StorageError::new("queue writes for", Path::new(""), error))?;
+        Ok(Self {
+            journal: Arc::clone(journal),
+            file,
+            queue,
+            metrics: Arc::clone(metrics),
+            sent: VecDeque::new(),
+            blocks_in_flight: 0,
+            waiting: Arc::default(),
+            pieces: HashMap::new(),
+            next_tag: PIECE_TAGS,
+            ended: Vec::new(),
+            failed: None,
+            full_at: None,
+        })
+    }
+
+    /// Where full pieces are left to be written.
+    pub(in crate::manager) fn pieces(&self) -> Arc<Mutex<VecDeque<PieceWrite>>> {
+        Arc::clone(&self.waiting)
+    }
+
+    /// Wakes the thread that waits in [`Writer::step`].
+    pub(in crate::manager) fn waker(&self) -> Arc<QueueWaker> {
+        self.queue.waker()
+    }
+
+    /// Whether nothing is on its way or waits for it.
+    pub(in crate::manager) fn is_idle(&self) -> bool {
+        self.queue.in_flight() == 0 && !self.has_work()
+    }
+
+    /// Whether something could be begun now.
+    fn has_work(&self) -> bool {
+        let pieces_wait = !self.waiting.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+        let may_begin = self.failed.is_none() && self.pieces.len() < PIECES_IN_FLIGHT;
+        (pieces_wait && may_begin) || self.wants_block()
+    }
+
+    /// With how many bytes pending another block is begun; `None` while none can be.
+    fn block_at(&self) -> Option<usize> {
+        let is_full = self.full_at == Some(self.journal.freed.load(Ordering::SeqCst));
+        let may_begin = self.failed.is_none() && !is_full && self.blocks_in_flight < self.journal.options.in_flight;
+        MIN_BYTES_BESIDE.get(self.blocks_in_flight).copied().filter(|_| may_begin)
+    }
+
+    fn wants_block(&self) -> bool {
+        self.block_at().is_some_and(|least| self.journal.pending_bytes() >= least)
+    }
+
+    /// Takes what ended, and begins what can be begun. With `wait`, waits first until there is something to do.
+    pub(in crate::manager) fn step(&mut self, wait: bool) -> Stepped {
+        let waker = self.queue.waker();
+        let mut how = Wait::No;
+        if wait {
+            self.journal.wake_at.store(self.block_at().unwrap_or(usize::MAX), Ordering::SeqCst);
+            waker.prepare();
+            how = if self.has_work() { Wait::No } else { Wait::UntilWoken };
+        }
+        let mut stepped = Stepped::default();
+        self.begin_blocks(&mut stepped);
+        self.begin_pieces(&mut stepped);
+        if stepped.is_busy {
+            how = Wait::No;
+        }
+        let mut ended = std::mem::take(&mut self.ended);
+        self.queue.reap(how, &mut ended);
+        stepped.is_busy |= !ended.is_empty();
+        for write in ended.drain(..) {
+            self.end(write, &mut stepped);
+        }
+        self.ended = ended;
+        self.acknowledge();
+        stepped.failed.clone_from(&self.failed);
+        stepped
+    }
+
+    fn begin_blocks(&mut self, stepped: &mut Stepped) {
+        while self.wants_block() {
+            let freed = self.journal.freed.load(Ordering::SeqCst);
+            let Some(block) = self.journal.take_block() else { return };
+            let len = pages(u64::try_from(block.buffer.len()).unwrap_or(u64::MAX));
+            let Some((sequence, position)) = self.journal.ring().place(len) else {
+                // No room until the segments have what the oldest blocks hold.
+                self.journal.put_back(block);
+                self.full_at = Some(freed);
+                return;
+            };
+            self.full_at = None;
+            self.journal.room.notify_all();
+            self.send(block, sequence, position);
+            stepped.is_busy = true;
+        }
+    }
+
+    fn send(&mut self, mut block: Block, sequence: u64, position: u64) {
+        let used = block.buffer.len();
+        let len = u32::try_from(used).unwrap_or(u32::MAX);
+        let header = BlockHeader { id: self.journal.id, sequence, len, frames: block.frames };
+        if let Some((front, frames)) =
+            block.buffer.filled_mut().and_then(|filled| filled.split_at_mut_checked(BLOCK_HEADER_SIZE))
+        {
+            front.copy_from_slice(&header.encode(frames));
+        }
+        let padded = used.next_multiple_of(PAGE_SIZE);
+        let fits = block.buffer.append([0; PAGE_SIZE].get(..padded - used).unwrap_or_default());
+        debug_assert!(fits, "a buffer is whole pages long");
+        self.metrics.journal_blocks.add(1);
+        self.metrics.journal_frames.add(u64::from(block.frames));
+        self.metrics.journal_bytes.add(u64::try_from(padded).unwrap_or(0));
+        let (file, buffer) = (Arc::clone(&self.file), block.buffer.share());
+        self.queue.submit(QueuedWrite { file, at: position, buffer, range: 0..padded, durable: true, tag: sequence });
+        self.sent.push_back(Sent { sequence, acks: block.acks, is_durable: false });
+        self.blocks_in_flight += 1;
+    }
+
+    fn begin_pieces(&mut self, stepped: &mut Stepped) {
+        while self.pieces.len() < PIECES_IN_FLIGHT && self.failed.is_none() {
+            let next = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+            let Some(piece) = next else { return };
+            match piece.segment.begin_write(piece.start) {
+                Ok(Some(write)) => {
+                    let tag = self.next_tag;
+                    self.next_tag = self.next_tag.wrapping_add(1).max(PIECE_TAGS);
+                    self.metrics.piece_writes.add(1);
+                    self.metrics.piece_bytes.add(u64::try_from(write.range.len()).unwrap_or(0));
+                    self.queue.submit(QueuedWrite { tag, ..write });
+                    self.pieces.insert(tag, piece);
+                }
+                Ok(None) => stepped.written.push(piece),
+                Err(error) => self.fail(error),
+            }
+            stepped.is_busy = true;
+        }
+    }
+
+    fn end(&mut self, ended: EndedWrite, stepped: &mut Stepped) {
+        if let Some(piece) = self.pieces.remove(&ended.write.tag) {
+            piece.segment.end_write(piece.start, &ended.result);
+            match ended.result {
+                Ok(()) => stepped.written.push(piece),
+                // What it holds is in the journal: it is tried again when there is space.
+                Err(error) if is_disk_full(&error) => stepped.stalled.push(piece),
+                Err(error) => self.fail(StorageError::new("append to", &piece.segment.files().log(), error)),
+            }
+            return;
+        }
+        self.blocks_in_flight -= 1;
+        match ended.result {
+            Ok(()) => {
+                if let Some(sent) = self.sent.iter_mut().find(|sent| sent.sequence == ended.write.tag) {
+                    sent.is_durable = true;
+                }
+            }
+            Err(error) => self.fail(StorageError::new("write", Path::new(JOURNAL), error)),
+        }
+    }
+
+    /// Tells everybody whose blocks, and all blocks before them, are durable.
+    fn acknowledge(&mut self) {
+        let mut wakes = Wakes::default();
+        while self.failed.is_none() && self.sent.front().is_some_and(|sent| sent.is_durable) {
+            let Some(sent) = self.sent.pop_front() else { break };
+            self.journal.durable.store(sent.sequence + 1, Ordering::Release);
+            for ack in sent.acks {
+                wakes.append(ack.watch.advance(&[(Position::Flushed, ack.flushed)]));
+            }
+        }
+        wakes.fire();
+    }
+
+    /// Nothing is reported from now on but the failure.
+    fn fail(&mut self, error: StorageError) {
+        if self.failed.is_some() {
+            return;
+        }
+        let cause: Arc<str> = error.to_string().into();
+        self.failed = Some(Arc::new(error));
+        let mut wakes = Wakes::default();
+        for ack in self.sent.drain(..).flat_map(|sent| sent.acks) {
+            wakes.append(ack.watch.fail(Arc::clone(&cause)));
+        }
+        wakes.fire();
+        self.journal.fail(&cause);
+    }
+}
+
+/// The least tag of a piece; blocks have their numbers for tags.
+const PIECE_TAGS: u64 = 1 << 63;
+
+fn is_disk_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}

@@ -1,0 +1,366 @@
+//! Log directories and all partitions in them, for any number of threads.
+//!
+//! Owns the directories, which partition is where, and the threads. Keeps: a partition is in one directory and opened once;
+//! a directory that fails takes its partitions with it and no others.
+
+use super::{
+    Background, DirectoryMetrics, DirectoryReport, LogDirectory, ManagerOptions, OpenError, Partition,
+    commit::Committer, journal::Journal,
+};
+use crate::{config::LogConfig, storage::Storage, types::TopicPartition};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+/// How often a directory looks whether partitions have come to rest.
+const TICK: Duration = Duration::from_millis(500);
+
+/// One directory, and what works for it.
+#[derive(Debug)]
+struct Directory {
+    path: PathBuf,
+    /// Guards the directory's files; held while logs are opened or closed. `None` once it is closed.
+    home: Mutex<Option<LogDirectory>>,
+    committer: Arc<Committer>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    partitions: AtomicUsize,
+}
+
+impl Directory {
+    fn home(&self) -> MutexGuard<'_, Option<LogDirectory>> {
+        self.home.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the threads, after what they are at.
+    fn stop(&self) {
+        self.committer.stop();
+        for thread in self.threads.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            // A thread that panicked has said so already.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The logs of one or several directories, for brokers: appends that are durable when their ticket says so, at nearly the
+/// price of those that are not; reads and waits from any thread.
+///
+/// ```
+/// use duramen::{AppendAsLeader, Durability, LogConfig, LogManager, ManagerOptions, TopicPartition};
+/// use duramen::{ValidationPolicy, format::builder::BatchBuilder, validate};
+/// # let dir = tempfile::tempdir()?;
+/// let manager = LogManager::open(&[dir.path()], ManagerOptions::default())?;
+/// let config = LogConfig::default();
+/// let orders = manager.get_or_create(&TopicPartition::new("orders", 0)?, &config)?;
+/// let bytes = BatchBuilder::new().record(1_700_000_000_000, Some(b"key"), Some(b"value")).build()?;
+/// let batch = validate(bytes, &ValidationPolicy::from_config(&config), 1_700_000_000_000)?;
+/// let append = orders.append_as_leader(batch, AppendAsLeader::new(0, 1_700_000_000_000), Durability::Flushed)?;
+/// append.wait(None)?; // now it survives power loss; or append.await, or append.enqueue(&queue, 1)
+/// assert_eq!(orders.flushed(), 1);
+/// manager.close()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct LogManager {
+    directories: Vec<Arc<Directory>>,
+    options: ManagerOptions,
+    /// Guards which partitions are open.
+    partitions: RwLock<HashMap<TopicPartition, Arc<Partition>>>,
+}
+
+impl LogManager {
+    /// Opens log directories with the best backend there is, and makes those that do not exist.
+    ///
+    /// # Errors
+    /// [`OpenError`] of the first directory that cannot be opened.
+    pub fn open(paths: &[&Path], options: ManagerOptions) -> Result<Self, OpenError> {
+        let open = |path: &&Path| {
+            LogDirectory::open_with(path, options.directory.clone()).map(|directory| (path.to_path_buf(), directory))
+        };
+        let directories = paths.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+        Self::assemble(directories, options)
+    }
+
+    /// Opens log directories on storages of the host's.
+    ///
+    /// # Errors
+    /// As [`LogManager::open`].
+    pub fn open_on(storages: Vec<Arc<dyn Storage>>, options: ManagerOptions) -> Result<Self, OpenError> {
+        let open = |storage| {
+            LogDirectory::open_on(storage, options.directory.clone()).map(|directory| (PathBuf::new(), directory))
+        };
+        let directories = storages.into_iter().map(open).collect::<Result<Vec<_>, _>>()?;
+        Self::assemble(directories, options)
+    }
+
+    fn assemble(homes: Vec<(PathBuf, LogDirectory)>, options: ManagerOptions) -> Result<Self, OpenError> {
+        let mut all: Vec<_> = homes.iter().flat_map(|(_, home)| home.partitions()).collect();
+        all.sort_unstable();
+        if let Some(pair) = all.windows(2).find(|pair| pair.first() == pair.last())
+            && let Some(partition) = pair.first()
+        {
+            return Err(OpenError::Duplicate { partition: (*partition).clone() });
+        }
+        let directories =
+            homes.into_iter().enumerate().map(|(number, (path, home))| start(number, path, home, &options));
+        Ok(Self { directories: directories.collect(), options, partitions: RwLock::default() })
+    }
+
+    /// What the directories' open found so far, in the order in which they were given.
+    #[must_use]
+    pub fn reports(&self) -> Vec<DirectoryReport> {
+        let report = |directory: &Arc<Directory>| directory.home().as_ref().map(|home| home.report().clone());
+        self.directories.iter().filter_map(report).collect()
+    }
+
+    /// All partitions in the directories, whether or not their logs are open.
+    #[must_use]
+    pub fn partitions(&self) -> Vec<TopicPartition> {
+        let found = |directory: &Arc<Directory>| directory.home().as_ref().map(|home| home.partitions().to_vec());
+        self.directories.iter().filter_map(found).flatten().collect()
+    }
+
+    /// A partition whose log is open.
+    #[must_use]
+    pub fn get(&self, partition: &TopicPartition) -> Option<Arc<Partition>> {
+        self.partitions.read().unwrap_or_else(PoisonError::into_inner).get(partition).map(Arc::clone)
+    }
+
+    /// A partition, its log opened, or created if there is none: in the directory with the fewest. The configuration is used
+    /// when the log is opened, that is, the first time.
+    ///
+    /// # Errors
+    /// [`OpenError::Partition`] when its log cannot be opened; [`OpenError::NoDirectory`] when none takes it.
+    pub fn get_or_create(&self, partition: &TopicPartition, config: &LogConfig) -> Result<Arc<Partition>, OpenError> {
+        if let Some(known) = self.get(partition) {
+            return Ok(known);
+        }
+        let directory = self.directory_for(partition)?;
+        let mut home = directory.home();
+        // Somebody else may have opened it meanwhile.
+        if let Some(known) = self.get(partition) {
+            return Ok(known);
+        }
+        let open = home.as_mut().ok_or(OpenError::NoDirectory)?;
+        let opened = open.opener().open(partition, config, &mut |_| {})?;
+        let log = open.note_opened(partition, opened);
+        Ok(self.add(&directory, log))
+    }
+
+    fn add(&self, directory: &Arc<Directory>, log: crate::log::Log) -> Arc<Partition> {
+        let committer = Arc::clone(&directory.committer);
+        let partition = Arc::new(Partition::new(log, committer, self.options.high_watermark));
+        directory.committer.add(&partition);
+        directory.partitions.fetch_add(1, Ordering::Relaxed);
+        let mut partitions = self.partitions.write().unwrap_or_else(PoisonError::into_inner);
+        partitions.insert(partition.name().clone(), Arc::clone(&partition));
+        partition
+    }
+
+    /// Where a partition is, or is to be.
+    fn directory_for(&self, partition: &TopicPartition) -> Result<Arc<Directory>, OpenError> {
+        let holds = |directory: &&Arc<Directory>| directory.home().as_ref().is_some_and(|home| home.has(partition));
+        if let Some(directory) = self.directories.iter().find(holds) {
+            return Ok(Arc::clone(directory));
+        }
+        let online = self.directories.iter().filter(|directory| directory.committer.failed().is_none());
+        let emptiest = online.min_by_key(|directory| directory.partitions.load(Ordering::Relaxed));
+        emptiest.map(Arc::clone).ok_or(OpenError::NoDirectory)
+    }
+
+    /// Opens the logs of all partitions in the directories, several at once, each with its topic's configuration.
+    /// `opened` is told how many are open, of how many.
+    ///
+    /// # Errors
+    /// The first log that cannot be opened; the others are open.
+    pub fn load(
+        &self,
+        threads: usize,
+        config: &(dyn Fn(&TopicPartition) -> LogConfig + Sync),
+        opened: &(dyn Fn(usize, usize) + Sync),
+    ) -> Result<(), OpenError> {
+        self.directories.iter().try_for_each(|directory| self.load_directory(directory, threads, config, opened))
+    }
+
+    fn load_directory(
+        &self,
+        directory: &Arc<Directory>,
+        threads: usize,
+        config: &(dyn Fn(&TopicPartition) -> LogConfig + Sync),
+        progress: &(dyn Fn(usize, usize) + Sync),
+    ) -> Result<(), OpenError> {
+        let mut home = directory.home();
+        let home = home.as_mut().ok_or(OpenError::NoDirectory)?;
+        let wanted: Vec<_> = home.partitions().iter().filter(|name| self.get(name).is_none()).cloned().collect();
+        let next = AtomicUsize::new(0);
+        let results = Mutex::new(Vec::with_capacity(wanted.len()));
+        let opener = home.opener();
+        thread::scope(|scope| {
+            for _ in 0..threads.clamp(1, wanted.len().max(1)) {
+                scope.spawn(|| {
+                    while let Some(name) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        let opened = opener.open(name, &config(name), &mut |_| {});
+                        let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
+                        results.push((name, opened));
+                        progress(results.len(), wanted.len());
+                    }
+                });
+            }
+        });
+        let mut first_failure = Ok(());
+        for (name, opened) in results.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            match opened {
+                Ok(opened) => drop(self.add(directory, home.note_opened(name, opened))),
+                Err(error) => first_failure = first_failure.and(Err(error)),
+            }
+        }
+        first_failure
+    }
+
+    /// Deletes a partition; see [`LogDirectory::delete`].
+    ///
+    /// # Errors
+    /// [`OpenError::UnknownPartition`]; [`OpenError::Partition`] when its log fails on the way; [`OpenError::Storage`].
+    pub fn delete(&self, partition: &TopicPartition) -> Result<(), OpenError> {
+        let directory = self.directory_for(partition)?;
+        let mut home = directory.home();
+        let home = home.as_mut().ok_or(OpenError::NoDirectory)?;
+        if let Some(open) = self.get(partition) {
+            // A new partition of the name must not get what the journal has of this one.
+            open.take_out_of_journal()
+                .map_err(|source| OpenError::Partition { partition: partition.clone(), source })?;
+            self.partitions.write().unwrap_or_else(PoisonError::into_inner).remove(partition);
+            directory.committer.remove(partition);
+            directory.partitions.fetch_sub(1, Ordering::Relaxed);
+        }
+        home.delete(partition)
+    }
+
+    /// Writes recovery points, log starts and high watermarks of all open logs. The host calls it now and then
+    /// (`log.flush.offset.checkpoint.interval.ms`, a minute in Kafka).
+    ///
+    /// # Errors
+    /// [`OpenError::Storage`] of the first directory that fails.
+    pub fn checkpoint(&self) -> Result<(), OpenError> {
+        for directory in &self.directories {
+            let entries: Vec<_> =
+                directory.committer.partitions().iter().filter_map(|it| it.checkpoint_entry()).collect();
+            if let Some(home) = directory.home().as_mut() {
+                home.write_checkpoints(&entries)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves all work on, on this thread, and does not wait; whether anything was done. For [`Background::Host`].
+    pub fn poll(&self) -> bool {
+        let busy = self.directories.iter().filter(|directory| directory.committer.poll());
+        busy.count() > 0
+    }
+
+    /// Lets partitions to which nothing was appended since the last call write what they gathered: then they hold no memory.
+    /// For [`Background::Host`]; the threads do it twice a second.
+    pub fn tick(&self) {
+        self.directories.iter().for_each(|directory| directory.committer.tick());
+    }
+
+    /// What each directory counted, in the order in which they were given.
+    #[must_use]
+    pub fn metrics(&self) -> Vec<DirectoryMetrics> {
+        self.directories.iter().map(|directory| directory.committer.metrics()).collect()
+    }
+
+    /// The directories that failed, and why: their partitions can be read and not written until they are opened again.
+    #[must_use]
+    pub fn failed_directories(&self) -> Vec<(PathBuf, String)> {
+        let failed = |directory: &Arc<Directory>| {
+            directory.committer.failed().map(|cause| (directory.path.clone(), cause.to_string()))
+        };
+        self.directories.iter().filter_map(failed).collect()
+    }
+
+    /// Closes everything in order, so that the next open, here or by Kafka, needs no recovery: logs, journals,
+    /// checkpoints, markers.
+    ///
+    /// # Errors
+    /// The first failure; what could be closed is, and what could not is recovered by the next open.
+    pub fn close(self) -> Result<(), OpenError> {
+        let mut first_failure = Ok(());
+        for directory in &self.directories {
+            let closed = close(directory);
+            first_failure = first_failure.and(closed);
+        }
+        first_failure
+    }
+}
+
+impl Drop for LogManager {
+    /// Ends the threads. Without [`LogManager::close`] the next open recovers.
+    fn drop(&mut self) {
+        self.directories.iter().for_each(|directory| directory.stop());
+    }
+}
+
+/// Steps, and what the next open finds after each: every log closed (an unclean end, and a journal whose batches are in the
+/// segments); the journal removed (an unclean end); checkpoints and marker written (a clean one).
+fn close(directory: &Directory) -> Result<(), OpenError> {
+    let Some(mut home) = directory.home().take() else { return Ok(()) };
+    for partition in directory.committer.partitions() {
+        if let Some(log) = partition.take() {
+            home.logs.insert(partition.name().clone(), log);
+        }
+    }
+    let failed = directory.committer.failed();
+    home.close_after(|storage| {
+        directory.stop();
+        match failed {
+            Some(cause) => Err(OpenError::DirectoryFailed { cause: cause.to_string() }),
+            None => Ok(Journal::remove(storage)?),
+        }
+    })
+}
+
+fn start(number: usize, path: PathBuf, home: LogDirectory, options: &ManagerOptions) -> Arc<Directory> {
+    let is_polled = options.background == Background::Host;
+    let committer = Committer::new(&home.storage, &home.checkpoints, options);
+    let journal = Arc::downgrade(&committer);
+    home.checkpoints.set_journal(journal);
+    let mut threads = Vec::new();
+    if !is_polled {
+        let journal = Arc::clone(&committer);
+        threads.push(spawn(format!("duramen-log-{number}"), move || work_on_journal(&journal)));
+        let sync = Arc::clone(&committer);
+        threads.push(spawn(format!("duramen-sync-{number}"), move || work_on_syncs(&sync)));
+    }
+    let partitions = AtomicUsize::new(home.partitions().len());
+    Arc::new(Directory { path, home: Mutex::new(Some(home)), committer, threads: Mutex::new(threads), partitions })
+}
+
+fn spawn(name: String, work: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
+    // As `thread::spawn`, which ends the process's part that cannot go on where the machine has no thread left.
+    #[allow(clippy::expect_used)]
+    thread::Builder::new().name(name).spawn(work).expect("a thread for a log directory")
+}
+
+fn work_on_journal(committer: &Committer) {
+    let Some(mut writer) = committer.take_writer() else { return };
+    while !committer.is_stopping() || !writer.is_idle() {
+        committer.step_journal(&mut writer, true);
+    }
+}
+
+fn work_on_syncs(committer: &Committer) {
+    while !committer.is_stopping() {
+        if committer.wait_for_requests(TICK) {
+            committer.step_sync();
+        } else {
+            committer.tick();
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! How a log manager makes appends durable, and with how much memory.
+
+use super::DirectoryOptions;
+use crate::types::Timestamp;
+
+/// What a log manager does with the high watermark of its logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HighWatermarkPolicy {
+    /// The host moves it, as its replicas get on.
+    #[default]
+    Host,
+    /// There are no other replicas: what is written is committed, as in Kafka where a partition has one replica.
+    LogEnd,
+}
+
+/// Who moves a log manager's work on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Background {
+    /// Two named threads for each log directory.
+    #[default]
+    Threads,
+    /// The host, by calling [`crate::LogManager::poll`]: for one thread per core, and for tests that leave nothing to
+    /// chance. A thread that waits for a ticket must not be the one that polls.
+    Host,
+}
+
+/// How a [`crate::LogManager`] works.
+///
+/// ```
+/// use duramen::{HighWatermarkPolicy, ManagerOptions};
+/// let options = ManagerOptions { high_watermark: HighWatermarkPolicy::LogEnd, ..ManagerOptions::default() };
+/// assert_eq!(options.journal_bytes, 256 << 20);
+/// ```
+#[derive(Debug, Clone)]
+pub struct ManagerOptions {
+    /// How each log directory is opened.
+    pub directory: DirectoryOptions,
+    /// Who moves the high watermark.
+    pub high_watermark: HighWatermarkPolicy,
+    /// Who moves the work on.
+    pub background: Background,
+    /// Bytes of the commit journal of a directory; 0 goes without, and flushed appends are made durable by group commit:
+    /// one sync of each segment concerned, all at once. It bounds what a recovery has to replay.
+    pub journal_bytes: u64,
+    /// Bytes that one write to the journal has at most, unless a single append is larger.
+    pub journal_block_bytes: usize,
+    /// Writes to the journal in flight at once, 1 to 4.
+    pub journal_writes: usize,
+    /// Memory in which a directory's appends gather until they are written to their segments, in bytes. Also what readers
+    /// close behind the end are served from.
+    pub gather_bytes: usize,
+    /// A partition's appends are written to its segment in pieces of at most this many bytes, a multiple of 4,096; with many
+    /// partitions the pieces are smaller, so that all fit into the memory.
+    pub piece_bytes: usize,
+    /// Bytes of appends that may wait for the journal before further ones have to wait themselves.
+    pub pending_bytes: usize,
+    /// The time to go by, in ms; `None` is the machine's.
+    pub now_ms: Option<Timestamp>,
+}
+
+impl Default for ManagerOptions {
+    fn default() -> Self {
+        Self {
+            directory: DirectoryOptions::default(),
+            high_watermark: HighWatermarkPolicy::default(),
+            background: Background::default(),
+            journal_bytes: 256 << 20,
+            journal_block_bytes: 256 << 10,
+            journal_writes: 4,
+            gather_bytes: 256 << 20,
+            piece_bytes: 128 << 10,
+            pending_bytes: 16 << 20,
+            now_ms: None,
+        }
+    }
+}

@@ -1,0 +1,653 @@
+//! One partition, for any number of threads: its log behind a lock, and who waits for it.
+//!
+//! Owns the order of things round an append: the log takes it, the journal hears of it, whoever waits is woken, the last
+//! with no lock held. Knows nothing of how the directory's threads work. Keeps: frames of a partition are in the journal in
+//! the order of its log; an append that was to be durable gets its ticket before the lock is released.
+
+use super::{
+    commit::{Committer, Route},
+    directory,
+    journal::{Ack, Entry, PieceWrite},
+    marks::Marks,
+    options::HighWatermarkPolicy,
+    waiting::{LongPoll, Mark, Position, Readable, Ticket, WaitError, Wakes, Watch},
+};
+use crate::{
+    error::KafkaErrorCode,
+    log::{
+        AppendAsLeader, AppendInfo, Fetch, Fetched, Gathered, Isolation, Log, LogError, LogOffsets, LogReader,
+        PendingFlush, ValidatedBatch,
+    },
+    segment::Gather,
+    types::{LeaderEpoch, Offset, Timestamp, TopicPartition},
+};
+use std::{
+    ops::Deref,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
+    task::{Context, Poll},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// What an append has to survive before its ticket says that it is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// The death of the process: it is in the page cache when the call returns, as in Kafka.
+    Written,
+    /// Power loss.
+    #[default]
+    Flushed,
+}
+
+/// An operation of a [`Partition`] failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PartitionError {
+    /// The log refuses.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The partition's directory failed: nothing of it is written any more until it is opened again. Reads go on.
+    #[error("the log directory failed: {cause}")]
+    DirectoryFailed {
+        /// The first failure.
+        cause: Arc<str>,
+    },
+    /// The partition was closed or deleted.
+    #[error("the partition was closed")]
+    Closed,
+}
+
+impl PartitionError {
+    /// Kafka's code for this error.
+    #[must_use]
+    pub fn kafka_error_code(&self) -> KafkaErrorCode {
+        match self {
+            Self::Log(error) => error.kafka_error_code(),
+            Self::DirectoryFailed { .. } => KafkaErrorCode::KafkaStorageError,
+            Self::Closed => KafkaErrorCode::NotLeaderOrFollower,
+        }
+    }
+}
+
+/// Why [`Partition::try_append_as_leader`] did not append.
+#[derive(Debug, thiserror::Error)]
+pub enum TryAppendError {
+    /// The directory has as much on its way to the disk as it may have: the batch comes back.
+    #[error("the log directory is busy")]
+    Busy(ValidatedBatch),
+    /// It failed.
+    #[error(transparent)]
+    Failed(#[from] PartitionError),
+}
+
+/// An append that was made, and the ticket for its being durable. Wait for it as for any [`Ticket`]; or drop it, and the
+/// append goes its way all the same.
+#[derive(Debug)]
+pub struct Append {
+    /// What it did. A duplicate has the offsets of the batch that it repeats.
+    pub info: AppendInfo,
+    ticket: Ticket,
+}
+
+impl Append {
+    /// The ticket alone, to be given to a function or a queue.
+    pub fn into_ticket(self) -> Ticket {
+        self.ticket
+    }
+
+    /// Waits until the append is as durable as was asked for.
+    ///
+    /// # Errors
+    /// As [`Ticket::wait`].
+    pub fn wait(&self, deadline: Option<Instant>) -> Result<AppendInfo, WaitError> {
+        self.ticket.wait(deadline).map(|()| self.info)
+    }
+}
+
+impl Deref for Append {
+    type Target = Ticket;
+
+    fn deref(&self) -> &Ticket {
+        &self.ticket
+    }
+}
+
+impl Future for Append {
+    type Output = Result<AppendInfo, WaitError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let info = self.info;
+        Pin::new(&mut self.ticket).poll(context).map_ok(|()| info)
+    }
+}
+
+/// A partition of a [`crate::LogManager`]: appends, reads and waits from any thread.
+#[derive(Debug)]
+pub struct Partition {
+    name: TopicPartition,
+    reader: LogReader,
+    watch: Arc<Watch>,
+    committer: Arc<Committer>,
+    policy: HighWatermarkPolicy,
+    /// Guards the log, for its one writer at a time; `None` once it was closed. Held during writes to the page cache, and
+    /// during a roll or a cut; never while anybody is told anything.
+    state: Mutex<Option<State>>,
+    /// The log end when the directory's upkeep last looked.
+    seen_end: AtomicI64,
+}
+
+#[derive(Debug)]
+struct State {
+    log: Log,
+    /// Everything below is in the journal, durably or about to be.
+    journalled: Offset,
+    marks: Marks,
+    /// What the segments will have once the journal's checkpoint has passed a mark.
+    candidate: Option<Candidate>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Candidate {
+    mark: u64,
+    offset: Offset,
+    cuts: u64,
+}
+
+impl Partition {
+    pub(super) fn new(log: Log, committer: Arc<Committer>, policy: HighWatermarkPolicy) -> Self {
+        let offsets = log.offsets();
+        let marks = Marks::new(offsets.log_end);
+        let at = |offset| Mark { offset, bytes: 0 };
+        let values = [offsets.log_end, offsets.high_watermark, offsets.last_stable, offsets.recovery_point].map(at);
+        let partition = Self {
+            name: log.partition().clone(),
+            reader: log.reader(),
+            watch: Arc::new(Watch::new(values)),
+            committer,
+            policy,
+            seen_end: AtomicI64::new(-1),
+            state: Mutex::new(Some(State { log, journalled: 0, marks, candidate: None })),
+        };
+        // With one replica everything there is is committed.
+        if policy == HighWatermarkPolicy::LogEnd {
+            drop(partition.with(|log| log.update_high_watermark(offsets.log_end)));
+        }
+        partition
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &TopicPartition {
+        &self.name
+    }
+
+    /// A reader, as many as wanted.
+    #[must_use]
+    pub fn reader(&self) -> &LogReader {
+        &self.reader
+    }
+
+    /// All offsets of the log, of one moment. The recovery point tells what the segments have; see [`Partition::flushed`].
+    #[must_use]
+    pub fn offsets(&self) -> LogOffsets {
+        self.reader.offsets()
+    }
+
+    /// Everything below this offset, exclusive, survives power loss, in the segments or in the journal.
+    #[must_use]
+    pub fn flushed(&self) -> Offset {
+        self.watch.get(Position::Flushed)
+    }
+
+    /// Finds the batches from an offset on; see [`LogReader::read`].
+    ///
+    /// # Errors
+    /// As [`LogReader::read`].
+    pub fn read(&self, fetch: Fetch) -> Result<Fetched, LogError> {
+        self.reader.read(fetch)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<State>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Appends a batch of a producer and gives a ticket for its being durable. It can be read when this returns. Waits while
+    /// the directory has as much on its way to the disk as it may have.
+    ///
+    /// # Errors
+    /// [`PartitionError::Log`] as [`Log::append_as_leader`]; [`PartitionError::DirectoryFailed`], [`PartitionError::Closed`].
+    pub fn append_as_leader(
+        &self,
+        mut batch: ValidatedBatch,
+        append: AppendAsLeader,
+        durability: Durability,
+    ) -> Result<Append, PartitionError> {
+        loop {
+            self.committer.wait_for_room()?;
+            match self.append_batch(&mut batch, append, durability) {
+                Err(PartitionError::Log(LogError::NoMemory)) => self.committer.wait_for_memory()?,
+                result => return result,
+            }
+        }
+    }
+
+    /// As [`Partition::append_as_leader`], but gives the batch back rather than wait.
+    ///
+    /// # Errors
+    /// [`TryAppendError::Busy`] with the batch; [`TryAppendError::Failed`].
+    pub fn try_append_as_leader(
+        &self,
+        mut batch: ValidatedBatch,
+        append: AppendAsLeader,
+        durability: Durability,
+    ) -> Result<Append, TryAppendError> {
+        if !self.committer.has_room()? {
+            return Err(TryAppendError::Busy(batch));
+        }
+        match self.append_batch(&mut batch, append, durability) {
+            Err(PartitionError::Log(LogError::NoMemory)) => Err(TryAppendError::Busy(batch)),
+            result => Ok(result?),
+        }
+    }
+
+    fn append_batch(
+        &self,
+        batch: &mut ValidatedBatch,
+        append: AppendAsLeader,
+        durability: Durability,
+    ) -> Result<Append, PartitionError> {
+        self.append(durability, batch.bytes().len(), |log, gather| {
+            let (info, gathered) = log.append_batch_gathering(batch, append, gather)?;
+            Ok(Some((info, gathered, batch.bytes())))
+        })?
+        .ok_or(PartitionError::Log(LogError::NothingToAppend))
+    }
+
+    /// Appends batches that a leader sent; `None` when nothing is left to append. See [`Log::append_as_follower`].
+    ///
+    /// # Errors
+    /// As [`Partition::append_as_leader`].
+    pub fn append_as_follower(
+        &self,
+        bytes: &[u8],
+        leader_epoch: LeaderEpoch,
+        now_ms: Timestamp,
+        durability: Durability,
+    ) -> Result<Option<Append>, PartitionError> {
+        loop {
+            self.committer.wait_for_room()?;
+            let appended = self.append(durability, bytes.len(), |log, gather| {
+                let appended = log.append_set_gathering(bytes, leader_epoch, now_ms, gather)?;
+                Ok(appended.map(|(info, gathered)| (info, gathered, bytes)))
+            });
+            match appended {
+                Err(PartitionError::Log(LogError::NoMemory)) => self.committer.wait_for_memory()?,
+                result => return result,
+            }
+        }
+    }
+
+    fn append<'a>(
+        &self,
+        durability: Durability,
+        len: usize,
+        take: impl FnOnce(&mut Log, Option<&Gather>) -> Result<Option<Taken<'a>>, LogError>,
+    ) -> Result<Option<Append>, PartitionError> {
+        let mut guard = self.lock();
+        let state = guard.as_mut().ok_or(PartitionError::Closed)?;
+        let appended = self.append_to(state, durability, len, take);
+        let poison = state.log.poison_cause();
+        drop(guard);
+        self.report_poison(poison);
+        let Some(Appended { append, wakes, goes_by_sync }) = appended? else {
+            return Ok(None);
+        };
+        if goes_by_sync && !append.is_done() {
+            self.committer.request_flush(&self.name);
+        }
+        wakes.fire();
+        Ok(Some(append))
+    }
+
+    /// After a failed write or sync nothing of the directory is safe to be forgotten by its journal.
+    fn report_poison(&self, cause: Option<String>) {
+        if let Some(cause) = cause {
+            self.committer.fail(&cause);
+        }
+    }
+
+    /// Makes an append and a ticket for it, under the lock.
+    fn append_to<'a>(
+        &self,
+        state: &mut State,
+        durability: Durability,
+        len: usize,
+        take: impl FnOnce(&mut Log, Option<&Gather>) -> Result<Option<Taken<'a>>, LogError>,
+    ) -> Result<Option<Appended>, PartitionError> {
+        let route = self.route(state, durability, len)?;
+        let Some((info, gathered, bytes)) = take(&mut state.log, route.gather().as_ref())? else {
+            return Ok(None);
+        };
+        let end = info.last_offset.saturating_add(1);
+        let mut wakes = Wakes::default();
+        if !info.is_duplicate {
+            let position = gathered.as_ref().map_or_else(|| state.position_before(&info), |gathered| gathered.position);
+            let bytes = bytes.get(..usize::try_from(info.bytes).unwrap_or(usize::MAX)).unwrap_or_default();
+            wakes = self.note_append(state, end, bytes, position, &route)?;
+            self.write_pieces(gathered);
+        }
+        let position = match durability {
+            Durability::Written => Position::LogEnd,
+            Durability::Flushed => Position::Flushed,
+        };
+        let goes_by_sync = durability == Durability::Flushed && !route.is_journal();
+        let append = Append { info, ticket: self.watch.ticket(position, end) };
+        Ok(Some(Appended { append, wakes, goes_by_sync }))
+    }
+
+    /// The way of an append. The journal takes only what follows what is durable or in it already.
+    fn route(&self, state: &mut State, durability: Durability, len: usize) -> Result<Route, LogError> {
+        let route = self.committer.route(durability, len, state.log.is_in_journal());
+        if !route.is_journal() || state.is_in_journal_up_to_its_end() {
+            return Ok(route);
+        }
+        if durability == Durability::Written {
+            return Ok(Route::File);
+        }
+        state.log.flush()?;
+        Ok(route)
+    }
+
+    /// Tells the journal of an append, and moves the positions.
+    fn note_append(
+        &self,
+        state: &mut State,
+        end: Offset,
+        bytes: &[u8],
+        position: u64,
+        route: &Route,
+    ) -> Result<Wakes, PartitionError> {
+        let mark = state.marks.append(end, u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        if let Some(journal) = route.journal() {
+            let ack = Ack { watch: Arc::clone(&self.watch), flushed: mark };
+            let segment_base_offset = self.reader.log_end().segment_base_offset;
+            state.log.note_journalled();
+            if journal.add(&self.name, Entry::Batches { segment_base_offset, position, bytes }, ack).is_err() {
+                return Err(self.committer.failure());
+            }
+            state.journalled = end;
+        }
+        if self.policy == HighWatermarkPolicy::LogEnd {
+            state.log.update_high_watermark(end);
+        }
+        Ok(self.publish(state))
+    }
+
+    fn write_pieces(&self, gathered: Option<Gathered>) {
+        if let Some(Gathered { segment, full, .. }) = gathered
+            && !full.is_empty()
+        {
+            self.committer
+                .write_pieces(full.into_iter().map(|start| PieceWrite { segment: Arc::clone(&segment), start }));
+        }
+    }
+
+    /// Moves the positions to where the log is.
+    fn publish(&self, state: &mut State) -> Wakes {
+        let offsets = self.reader.offsets();
+        let moves = [
+            (Position::LogEnd, state.marks.end()),
+            (Position::HighWatermark, state.marks.at(offsets.high_watermark)),
+            (Position::LastStable, state.marks.at(offsets.last_stable)),
+        ];
+        state.marks.forget_below(offsets.last_stable);
+        self.watch.advance(&moves)
+    }
+
+    /// Does anything with the log, as its one writer: moves the high watermark, rolls, cuts, applies retention ... Whoever
+    /// waits for what changed is told afterwards. What `with` appends is not durable before the next [`Partition::flush`].
+    ///
+    /// # Errors
+    /// [`PartitionError::Closed`].
+    pub fn with<T>(&self, with: impl FnOnce(&mut Log) -> T) -> Result<T, PartitionError> {
+        let mut guard = self.lock();
+        let state = guard.as_mut().ok_or(PartitionError::Closed)?;
+        let cuts = state.log.cuts();
+        let result = with(&mut state.log);
+        let wakes = self.catch_up(state, cuts);
+        let poison = state.log.poison_cause();
+        drop(guard);
+        self.report_poison(poison);
+        wakes.fire();
+        Ok(result)
+    }
+
+    /// Takes note of what somebody did with the log.
+    fn catch_up(&self, state: &mut State, cuts: u64) -> Wakes {
+        let offsets = self.reader.offsets();
+        let mut wakes = Wakes::default();
+        if state.log.cuts() != cuts {
+            state.marks.cut(offsets.log_end);
+            state.candidate = None;
+            wakes.append(self.watch.truncate(state.marks.end()));
+        }
+        if !state.log.is_in_journal() {
+            state.journalled = 0;
+        }
+        if offsets.log_end > state.marks.end().offset {
+            // How many bytes that were is not worth a look at the segments: one is enough to be noticed.
+            state.marks.append(offsets.log_end, 1);
+        }
+        wakes.append(self.publish(state));
+        wakes.append(self.watch.advance(&[(Position::Flushed, state.marks.at(offsets.recovery_point))]));
+        wakes
+    }
+
+    /// A ticket for everything that is written now being durable.
+    ///
+    /// # Errors
+    /// [`PartitionError::Closed`], [`PartitionError::DirectoryFailed`].
+    pub fn flush(&self) -> Result<Ticket, PartitionError> {
+        self.committer.check()?;
+        let ticket = {
+            let guard = self.lock();
+            let state = guard.as_ref().ok_or(PartitionError::Closed)?;
+            let end = state.marks.end().offset;
+            let ticket = self.watch.ticket(Position::Flushed, end);
+            if state.journalled >= end || ticket.is_done() {
+                return Ok(ticket);
+            }
+            ticket
+        };
+        self.committer.request_flush(&self.name);
+        Ok(ticket)
+    }
+
+    /// A ticket for a position being at or above an offset, exclusive.
+    pub fn wait_for(&self, position: Position, offset: Offset) -> Ticket {
+        self.watch.ticket(position, offset)
+    }
+
+    /// Reads, and adds the partition to a long poll in case that what was found is not enough: nothing that is appended
+    /// after the read is missed.
+    ///
+    /// # Errors
+    /// As [`Partition::read`].
+    pub fn read_or_watch(&self, fetch: Fetch, poll: &mut LongPoll) -> Result<Fetched, LogError> {
+        let position = match fetch.isolation {
+            Isolation::LogEnd => Position::LogEnd,
+            Isolation::HighWatermark => Position::HighWatermark,
+            Isolation::ReadCommitted => Position::LastStable,
+        };
+        let seen = self.watch.seen(position);
+        let fetched = self.read(fetch)?;
+        poll.watch(&self.watch, Readable { seen, available: fetched.len(), max_bytes: fetch.max_bytes });
+        Ok(fetched)
+    }
+}
+
+/// How long apart a sync that is under way is looked at.
+const SYNC_PAUSE: Duration = Duration::from_micros(200);
+
+/// What became of the wish to sync a log.
+#[derive(Debug)]
+pub(super) enum Begun {
+    /// This has to be synced, to be durable up to the mark.
+    Flush(PendingFlush, Mark),
+    /// Somebody has the log: try again.
+    Busy,
+    /// There is nothing to do.
+    Nothing,
+}
+
+/// An append that was made, and what is to be done once the lock is released.
+struct Appended {
+    append: Append,
+    wakes: Wakes,
+    /// Whether a sync of the segment makes it durable.
+    goes_by_sync: bool,
+}
+
+type Taken<'a> = (AppendInfo, Option<Gathered>, &'a [u8]);
+
+impl State {
+    /// Whether everything is in the journal or, durably, in the segments.
+    fn is_in_journal_up_to_its_end(&self) -> bool {
+        let offsets = self.log.offsets();
+        self.journalled.max(offsets.recovery_point) >= offsets.log_end
+    }
+
+    /// Where an append that went to the file began.
+    fn position_before(&self, info: &AppendInfo) -> u64 {
+        self.log.reader().log_end().position.saturating_sub(info.bytes)
+    }
+}
+
+/// What the directory's threads do with a partition.
+impl Partition {
+    /// The lowest mark of gathered bytes that the segment's file does not have.
+    pub(super) fn oldest_mark(&self) -> Option<u64> {
+        self.reader.active_segment()?.oldest_mark()
+    }
+
+    /// Whether it holds memory.
+    pub(super) fn is_gathering(&self) -> bool {
+        self.reader.active_segment().is_some_and(|active| active.is_gathering())
+    }
+
+    /// Whether nothing was appended since this was asked last, and memory is held.
+    pub(super) fn is_idle(&self) -> bool {
+        let end = self.watch.get(Position::LogEnd);
+        self.seen_end.swap(end, Ordering::Relaxed) == end && self.is_gathering()
+    }
+
+    /// Writes gathered bytes with a lower mark to the segment's file.
+    pub(super) fn spill_before(&self, mark: u64, now: u64) -> Result<(), LogError> {
+        match self.reader.active_segment() {
+            Some(active) => Ok(active.spill_before(mark, now)?),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes everything to the segment's file and lets go of the memory, if nothing is being appended right now.
+    pub(super) fn rest(&self) -> Result<(), LogError> {
+        match self.state.try_lock() {
+            Ok(mut guard) => guard.as_mut().map_or(Ok(()), |state| state.log.spill()),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Notes that the segments have durably what frames below `mark` say, and where the next such moment will be; `now` is
+    /// the mark of frames that are added now.
+    pub(super) fn on_checkpoint(&self, mark: u64, now: u64) {
+        // Whoever has the log may be waiting for the thread that calls this.
+        let Ok(mut guard) = self.state.try_lock() else { return };
+        let Some(state) = guard.as_mut() else { return };
+        if let Some(candidate) = state.candidate.filter(|candidate| candidate.mark < mark) {
+            state.log.raise_recovery_point(candidate.offset, candidate.cuts);
+            state.candidate = None;
+        }
+        if state.candidate.is_none() && state.log.is_in_journal() && state.is_in_journal_up_to_its_end() {
+            let offset = state.log.offsets().log_end;
+            state.candidate = Some(Candidate { mark: now, offset, cuts: state.log.cuts() });
+        }
+    }
+
+    /// Begins a sync of the log, unless somebody else has it right now.
+    pub(super) fn begin_flush(&self) -> Begun {
+        let Ok(mut guard) = self.state.try_lock() else { return Begun::Busy };
+        let Some(state) = guard.as_mut() else { return Begun::Nothing };
+        let end = state.marks.end();
+        let wakes = match state.log.begin_flush() {
+            Ok(Some(flush)) => return Begun::Flush(flush, end),
+            Ok(None) => self.watch.advance(&[(Position::Flushed, end)]),
+            Err(error) => self.watch.fail(error.to_string().into()),
+        };
+        let poison = state.log.poison_cause();
+        drop(guard);
+        self.report_poison(poison);
+        wakes.fire();
+        Begun::Nothing
+    }
+
+    /// Ends a sync of the log, and tells whoever waits.
+    pub(super) fn finish_flush(&self, flush: &PendingFlush, end: Mark, result: std::io::Result<()>) -> Wakes {
+        let mut guard = self.lock();
+        let Some(state) = guard.as_mut() else { return Wakes::default() };
+        match state.log.finish_flush(flush, result) {
+            Ok(recovery_point) if recovery_point >= end.offset => self.watch.advance(&[(Position::Flushed, end)]),
+            // The log was cut meanwhile: those who waited were told.
+            Ok(_) => Wakes::default(),
+            Err(error) => {
+                drop(guard);
+                self.report_poison(Some(error.to_string()));
+                Wakes::default()
+            }
+        }
+    }
+
+    /// Whether no sync of the log's files has failed. Waits for one that is under way. Takes no lock: whoever has the log
+    /// may be waiting for the caller.
+    pub(super) fn is_sound(&self) -> bool {
+        let Some(active) = self.reader.active_segment() else { return true };
+        loop {
+            match active.soundness() {
+                Some(is_sound) => return is_sound,
+                None => thread::sleep(SYNC_PAUSE),
+            }
+        }
+    }
+
+    /// Tells everybody who waits that nothing will come.
+    pub(super) fn fail(&self, cause: &str) {
+        self.watch.fail(cause.into()).fire();
+    }
+
+    /// Takes the log out, to be closed or deleted; nobody gets it any more.
+    pub(super) fn take(&self) -> Option<Log> {
+        let log = self.lock().take().map(|state| state.log);
+        self.watch.close().fire();
+        log
+    }
+
+    /// Makes the journal forget the log, durably, and takes it away; where that fails it stays.
+    pub(super) fn take_out_of_journal(&self) -> Result<(), LogError> {
+        let mut guard = self.lock();
+        if let Some(state) = guard.as_mut() {
+            state.log.leave_journal()?;
+        }
+        drop(guard.take());
+        drop(guard);
+        self.watch.close().fire();
+        Ok(())
+    }
+
+    /// What the checkpoints say of the log, if it is still there.
+    pub(super) fn checkpoint_entry(&self) -> Option<directory::Entry> {
+        self.lock().as_ref().map(|state| directory::entry(&self.name, &state.log))
+    }
+}

@@ -1,0 +1,305 @@
+//! What a log manager promises: durable appends through the journal and by group commit, waits, several directories.
+#![allow(clippy::unwrap_used)]
+
+use duramen::{
+    AppendAsLeader, Background, CompletionQueue, DirectoryOptions, Durability, Fetch, HighWatermarkPolicy, Isolation,
+    LogConfig, LogDirectory, LogManager, LongPoll, ManagerOptions, Partition, Position, TopicPartition, ValidatedBatch,
+    ValidationPolicy,
+    format::{batch::Batches, builder::BatchBuilder},
+    storage::Storage,
+    validate,
+};
+use duramen_tests::{
+    disk::{Crash, SimDisk},
+    fixture::NOW_MS,
+};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+fn options() -> ManagerOptions {
+    ManagerOptions {
+        journal_bytes: 4 << 20,
+        gather_bytes: 4 << 20,
+        high_watermark: HighWatermarkPolicy::LogEnd,
+        directory: DirectoryOptions { now_ms: Some(NOW_MS), ..DirectoryOptions::default() },
+        ..ManagerOptions::default()
+    }
+}
+
+fn polled() -> ManagerOptions {
+    ManagerOptions { background: Background::Host, journal_bytes: 128 << 10, piece_bytes: 4096, ..options() }
+}
+
+fn orders(number: i32) -> TopicPartition {
+    TopicPartition::new("orders", number).unwrap()
+}
+
+/// A batch of one record with this value.
+fn batch(value: &[u8]) -> ValidatedBatch {
+    let bytes = BatchBuilder::new().record(NOW_MS, Some(b"key"), Some(value)).build().unwrap();
+    validate(bytes, &ValidationPolicy::from_config(&LogConfig::default()), NOW_MS).unwrap()
+}
+
+fn append(partition: &Partition, value: &[u8], durability: Durability) -> duramen::Append {
+    partition.append_as_leader(batch(value), AppendAsLeader::new(0, NOW_MS), durability).unwrap()
+}
+
+/// The values of all records from an offset on.
+fn values(partition: &Partition, offset: i64) -> Vec<Vec<u8>> {
+    let mut found = Vec::new();
+    let mut next = offset;
+    loop {
+        let fetch = Fetch { isolation: Isolation::LogEnd, ..Fetch::from(next) };
+        let Some(records) = partition.read(fetch).unwrap().records else { return found };
+        let bytes = records.to_vec().unwrap();
+        for batch in Batches::new(&bytes).map_while(Result::ok) {
+            let mut scratch = Vec::new();
+            for record in batch.records(&mut scratch, 1 << 20).unwrap() {
+                found.push(record.unwrap().value().unwrap().to_vec());
+            }
+            next = batch.header().next_offset();
+        }
+    }
+}
+
+/// Polls until the ticket has an answer.
+fn settle(manager: &LogManager, ticket: &duramen::Ticket) {
+    for _ in 0..1000 {
+        if ticket.is_done() {
+            return;
+        }
+        manager.poll();
+    }
+    panic!("the ticket has no answer");
+}
+
+/// A manager on a simulated disk whose journal is there already.
+fn on(disk: &SimDisk, options: ManagerOptions) -> LogManager {
+    LogManager::open_on(vec![Arc::new(disk.clone()) as Arc<dyn Storage>], options).unwrap()
+}
+
+#[test]
+fn flushed_append_survives_power_loss_without_a_sync_of_its_segment() {
+    let disk = SimDisk::new(1);
+    let manager = on(&disk, polled());
+    let partition = manager.get_or_create(&orders(0), &LogConfig::default()).unwrap();
+    let first = append(&partition, b"first", Durability::Flushed);
+    settle(&manager, &first);
+    assert_eq!(partition.flushed(), 1, "by group commit, since there was no journal yet");
+    let second = append(&partition, b"second", Durability::Flushed);
+    assert!(!second.is_done());
+    assert_eq!(values(&partition, 0), [b"first".to_vec(), b"second".to_vec()], "it can be read at once");
+    settle(&manager, &second);
+    assert_eq!((partition.flushed(), partition.offsets().recovery_point), (2, 1));
+    for crash in [Crash::LoseAllUnsynced, Crash::ZeroTail, Crash::KeepAll, Crash::ProcessOnly, Crash::Random(3)] {
+        let found = on(&disk.crash_image(crash), polled());
+        let partition = found.get_or_create(&orders(0), &LogConfig::default()).unwrap();
+        assert_eq!(values(&partition, 0), [b"first".to_vec(), b"second".to_vec()], "{crash:?}");
+        let report = found.reports().remove(0);
+        assert_eq!(report.journal.unwrap().frames, 1);
+    }
+}
+
+#[test]
+fn closed_manager_leaves_no_journal_and_needs_no_recovery() {
+    let home = tempfile::tempdir().unwrap();
+    let manager = LogManager::open(&[home.path()], options()).unwrap();
+    let partitions: Vec<_> =
+        (0..20).map(|number| manager.get_or_create(&orders(number), &LogConfig::default()).unwrap()).collect();
+    let mut last = Vec::new();
+    for round in 0..200_u32 {
+        for partition in &partitions {
+            last.push(append(partition, &round.to_be_bytes().repeat(100), Durability::Flushed));
+        }
+    }
+    assert!(last.iter().all(|append| append.wait(None).is_ok()));
+    assert!(home.path().join("journal/ring").exists());
+    assert!(manager.metrics()[0].journal_frames > 3000, "{:?}", manager.metrics());
+    let expected: Vec<_> = partitions.iter().map(|partition| values(partition, 0)).collect();
+    assert!(expected.iter().all(|values| values.len() == 200));
+    drop(partitions);
+    manager.close().unwrap();
+    assert!(!home.path().join("journal").exists());
+    let again = LogManager::open(&[home.path()], options()).unwrap();
+    assert!(again.reports()[0].clean);
+    again.load(4, &|_| LogConfig::default(), &|_, _| {}).unwrap();
+    for (number, expected) in expected.iter().enumerate() {
+        assert_eq!(values(&again.get(&orders(i32::try_from(number).unwrap())).unwrap(), 0), *expected);
+    }
+}
+
+#[test]
+fn journal_smaller_than_what_is_appended_is_used_again_and_again() {
+    let home = tempfile::tempdir().unwrap();
+    let small = ManagerOptions { journal_bytes: 1 << 20, gather_bytes: 1 << 20, piece_bytes: 16 << 10, ..options() };
+    let manager = LogManager::open(&[home.path()], small.clone()).unwrap();
+    let partitions: Vec<_> =
+        (0..30).map(|number| manager.get_or_create(&orders(number), &LogConfig::default()).unwrap()).collect();
+    let mut tickets = Vec::new();
+    for round in 0..400_u32 {
+        for partition in &partitions {
+            tickets.push(append(partition, &round.to_be_bytes().repeat(250), Durability::Flushed));
+        }
+    }
+    assert!(tickets.iter().all(|append| append.wait(None).is_ok()));
+    let metrics = manager.metrics().remove(0);
+    assert!(metrics.journal_bytes > 8 << 20 && metrics.checkpoints > 3, "{metrics:?}");
+    let expected: Vec<Vec<u8>> = (0..400_u32).map(|round| round.to_be_bytes().repeat(250)).collect();
+    partitions.iter().for_each(|partition| assert_eq!(values(partition, 0), expected));
+    drop((partitions, manager));
+    let again = LogManager::open(&[home.path()], small).unwrap();
+    assert!(!again.reports()[0].clean);
+    for number in 0..30 {
+        let partition = again.get_or_create(&orders(number), &LogConfig::default()).unwrap();
+        assert_eq!(values(&partition, 0), expected, "after a recovery");
+    }
+    again.close().unwrap();
+    // And by the plain directory.
+    let mut directory = LogDirectory::open(home.path()).unwrap();
+    assert!(directory.report().clean);
+    assert_eq!(directory.get(&orders(0), &LogConfig::default()).unwrap().offsets().log_end, 400);
+}
+
+#[test]
+fn written_and_flushed_appends_in_turn_keep_their_order() {
+    let disk = SimDisk::new(2);
+    let manager = on(&disk, polled());
+    let partition = manager.get_or_create(&orders(0), &LogConfig::default()).unwrap();
+    let mut expected = Vec::new();
+    for number in 0..60_u8 {
+        let durability = if number % 3 == 1 { Durability::Written } else { Durability::Flushed };
+        let value = vec![number; 700];
+        let made = append(&partition, &value, durability);
+        expected.push(value);
+        settle(&manager, &made);
+        assert_eq!(values(&partition, 0), expected);
+        if durability == Durability::Flushed {
+            let found = on(&disk.crash_image(Crash::LoseAllUnsynced), polled());
+            let partition = found.get_or_create(&orders(0), &LogConfig::default()).unwrap();
+            assert_eq!(values(&partition, 0), expected);
+        }
+    }
+}
+
+#[test]
+fn truncated_batches_do_not_come_back_from_the_journal() {
+    let disk = SimDisk::new(3);
+    let manager = on(&disk, polled());
+    let partition = manager.get_or_create(&orders(0), &LogConfig::default()).unwrap();
+    for number in 0..10_u8 {
+        settle(&manager, &append(&partition, &[number; 300], Durability::Flushed));
+    }
+    let waiting = append(&partition, b"about to be cut", Durability::Flushed);
+    partition.with(|log| log.truncate_to(4, NOW_MS)).unwrap().unwrap();
+    assert!(waiting.wait(None).is_err(), "what was cut is not durable");
+    assert_eq!((partition.flushed(), partition.offsets().log_end), (4, 4));
+    let reopened = |disk: &SimDisk| {
+        let found = on(disk, polled());
+        let partition = found.get_or_create(&orders(0), &LogConfig::default()).unwrap();
+        values(&partition, 0)
+    };
+    let kept: Vec<Vec<u8>> = (0..4_u8).map(|number| vec![number; 300]).collect();
+    assert_eq!(reopened(&disk.crash_image(Crash::LoseAllUnsynced)), kept);
+    settle(&manager, &append(&partition, b"anew", Durability::Flushed));
+    let anew: Vec<Vec<u8>> = kept.iter().cloned().chain([b"anew".to_vec()]).collect();
+    assert_eq!(reopened(&disk.crash_image(Crash::LoseAllUnsynced)), anew);
+}
+
+#[test]
+fn deleted_partition_does_not_come_back_into_a_new_one_of_its_name() {
+    let disk = SimDisk::new(4);
+    let manager = on(&disk, polled());
+    let partition = manager.get_or_create(&orders(0), &LogConfig::default()).unwrap();
+    for number in 0..5_u8 {
+        settle(&manager, &append(&partition, &[number; 300], Durability::Flushed));
+    }
+    manager.delete(&orders(0)).unwrap();
+    assert!(partition.append_as_leader(batch(b"x"), AppendAsLeader::new(0, NOW_MS), Durability::Flushed).is_err());
+    let anew = manager.get_or_create(&orders(0), &LogConfig::default()).unwrap();
+    settle(&manager, &append(&anew, b"new", Durability::Flushed));
+    let found = on(&disk.crash_image(Crash::LoseAllUnsynced), polled());
+    let partition = found.get_or_create(&orders(0), &LogConfig::default()).unwrap();
+    assert_eq!(values(&partition, 0), [b"new".to_vec()]);
+}
+
+#[test]
+fn segments_roll_while_appends_gather() {
+    let disk = SimDisk::new(5);
+    let manager = on(&disk, polled());
+    let config = LogConfig { segment_bytes: 20_000, ..LogConfig::default() };
+    let partition = manager.get_or_create(&orders(0), &config).unwrap();
+    let expected: Vec<Vec<u8>> = (0..100_u8).map(|number| vec![number; 1000]).collect();
+    for value in &expected {
+        settle(&manager, &append(&partition, value, Durability::Flushed));
+    }
+    assert!(partition.reader().segments().unwrap().len() > 4);
+    assert_eq!(values(&partition, 0), expected);
+    let found = on(&disk.crash_image(Crash::LoseAllUnsynced), polled());
+    let partition = found.get_or_create(&orders(0), &config).unwrap();
+    assert_eq!(values(&partition, 0), expected);
+}
+
+#[test]
+fn long_poll_over_partitions_wakes_when_enough_came() {
+    let home = tempfile::tempdir().unwrap();
+    let manager = LogManager::open(&[home.path()], options()).unwrap();
+    let partitions: Vec<_> =
+        (0..3).map(|number| manager.get_or_create(&orders(number), &LogConfig::default()).unwrap()).collect();
+    let mut poll = LongPoll::new(3000);
+    for partition in &partitions {
+        assert!(partition.read_or_watch(Fetch::from(0), &mut poll).unwrap().is_empty());
+    }
+    let soon = || Some(Instant::now() + Duration::from_millis(20));
+    append(&partitions[0], &[1; 1500], Durability::Written).wait(None).unwrap();
+    assert!(poll.wait(soon()).is_err());
+    append(&partitions[2], &[1; 1500], Durability::Flushed).wait(None).unwrap();
+    poll.wait(None).unwrap();
+    assert_eq!(partitions[2].wait_for(Position::HighWatermark, 1).wait(None), Ok(()));
+}
+
+#[test]
+fn completions_come_in_a_queue() {
+    let home = tempfile::tempdir().unwrap();
+    let manager = LogManager::open(&[home.path()], options()).unwrap();
+    let partition = manager.get_or_create(&orders(0), &LogConfig::default()).unwrap();
+    let queue = CompletionQueue::new().unwrap();
+    for number in 0..1000 {
+        append(&partition, b"value", Durability::Flushed).into_ticket().enqueue(&queue, number);
+    }
+    let mut done = Vec::new();
+    while done.len() < 1000 {
+        assert!(queue.wait(None));
+        queue.drain(&mut done);
+    }
+    assert!(done.iter().all(|completion| completion.result.is_ok()));
+    assert_eq!(done.iter().map(|completion| completion.user_data).sum::<u64>(), 499_500);
+}
+
+#[test]
+fn directory_that_fails_takes_only_its_own_partitions_with_it() {
+    let (good, bad) = (SimDisk::new(6), SimDisk::new(7));
+    let storages = [&good, &bad].map(|disk| Arc::new(disk.clone()) as Arc<dyn Storage>);
+    let manager = LogManager::open_on(storages.into(), polled()).unwrap();
+    let partitions: Vec<_> =
+        (0..2).map(|number| manager.get_or_create(&orders(number), &LogConfig::default()).unwrap()).collect();
+    for partition in &partitions {
+        settle(&manager, &append(partition, b"before", Durability::Flushed));
+        settle(&manager, &append(partition, b"journalled", Durability::Flushed));
+    }
+    bad.fail_next("write durably journal/ring", duramen_tests::disk::Fault::Error(nix::errno::Errno::EIO));
+    let lost = append(&partitions[1], b"lost", Durability::Flushed);
+    let kept = append(&partitions[0], b"kept", Durability::Flushed);
+    settle(&manager, &lost);
+    settle(&manager, &kept);
+    assert!(lost.wait(None).is_err() && kept.wait(None).is_ok());
+    assert!(partitions[1].append_as_leader(batch(b"x"), AppendAsLeader::new(0, NOW_MS), Durability::Written).is_err());
+    assert_eq!(values(&partitions[1], 0).len(), 3, "it can still be read");
+    assert_eq!(manager.failed_directories().len(), 1);
+    settle(&manager, &append(&partitions[0], b"goes on", Durability::Flushed));
+    assert!(manager.close().is_err());
+    let found = on(&bad.crash_image(Crash::LoseAllUnsynced), polled());
+    let partition = found.get_or_create(&orders(1), &LogConfig::default()).unwrap();
+    assert_eq!(values(&partition, 0)[..2], [b"before".to_vec(), b"journalled".to_vec()]);
+}
