@@ -87,7 +87,7 @@ class Difference(Exception):
     def __init__(self, index, request, what, a, b):
         super().__init__(what)
         self.index, self.request, self.what, self.a, self.b = index, request, what, a, b
-        self.messages, self.name = (None, None), None
+        self.messages, self.name, self.contents = (None, None), None, None
 
     def __str__(self):
         return f"  operation {self.index}: {short(self.request)}\n  {self.what}\n    A: {self.a}\n    B: {self.b}"
@@ -140,10 +140,15 @@ class Run:
         if left.get("error") == "BAD_REQUEST": raise DriverFailed(f"script error at operation {index} {short(op)}: {left['message']}")
         self.after(op, left)
         self.messages = (left.get("message"), right.get("message"))
-        self.facts.note(op, left, self.config)
+        self.facts.note(op, left, self.config, lambda: self.file_of_a(left))
         if expected is not None: self.check(index, op, expected, left)
         self.compare_answers(index, op, left, right)
         if self.options.files == "every": self.compare_files(index, op)
+
+    def file_of_a(self, answer):
+        """Content of the file that A's answer names."""
+        paths = [os.path.join(self.dirs[0], partition, answer.get("file") or "") for partition in os.listdir(self.dirs[0])]
+        return next((read(path) for path in paths if os.path.isfile(path)), b"")
 
     # ---- preparing ----
 
@@ -242,7 +247,9 @@ class Run:
         for f in described: f.pop("sha256", None)
         path, x, y = first_difference(*described)
         if path: sides = [s + f"\n       {path}: {short(v, 400)}" for s, v in zip(sides, (x, y))]
-        raise Difference(index, op, what, *sides)
+        difference = Difference(index, op, what, *sides)
+        difference.contents = contents
+        raise difference
 
     def compare_records(self, index, op, dirs):
         """After recompression: the same records at the same offsets, whatever the sizes and segments."""
