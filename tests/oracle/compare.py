@@ -81,6 +81,9 @@ class Driver:
         return self.receive(request)
 
 
+SPOILING = {"xor_at", "truncate_by", "truncate_to"}
+
+
 class Difference(Exception):
     """The first thing that differs: after which operation, what, and both sides of it."""
 
@@ -91,6 +94,11 @@ class Difference(Exception):
 
     def __str__(self):
         return f"  operation {self.index}: {short(self.request)}\n  {self.what}\n    A: {self.a}\n    B: {self.b}"
+
+
+def spoils_a_log(op):
+    """Whether an operation harms certain bytes of a log file."""
+    return op["op"] == "damage" and op.get("suffix", op.get("file", "")).endswith(".log") and bool(SPOILING & op.keys())
 
 
 def short(value, limit=700):
@@ -132,6 +140,7 @@ class Run:
         name = op["op"]
         if name in ("files", "dump"):
             return self.compare_files(index, op)
+        if self.loose and spoils_a_log(op): return  # other bytes would be hit on each side
         self.before(op)
         self.a.send(op)
         self.b.send(op)
