@@ -20,6 +20,7 @@ mod range;
 mod rewriting;
 pub(in crate::log) mod swap;
 mod transactions;
+mod unsynced;
 
 pub(in crate::log) use claim::Claim;
 pub use options::{CleanerControl, CleanerOptions, CleanerProgress, CleanerStats};
