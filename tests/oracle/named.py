@@ -11,7 +11,7 @@ class Facts:
     def __init__(self):
         self.overlapping = self.preallocated = self.damaged = self.failed_open = False
         self.truncated = self.reopened_before_truncation = self.reopened = self.regressing_epochs = False
-        self.cleaned = self.base_offset_damaged = self.log_start_moved = False
+        self.cleaned = self.base_offset_damaged = self.log_start_moved = self.without_time = False
         self.last_stable = None
 
     def note(self, op, answer, config, log):
@@ -23,6 +23,7 @@ class Facts:
         if str(config.get("preallocate")).lower() == "true": self.preallocated = True
         self.last_stable = answer.get("offsets", {}).get("last_stable")
         if name == "increment_log_start_offset": self.log_start_moved |= answer.get("changed", False)
+        if name.startswith("append") and not failed: self.without_time |= answer.get("max_timestamp") == -1
         if name == "clean": self.cleaned |= not failed and answer.get("cleaned", False)
         if name == "damage":
             self.damaged = True
@@ -85,6 +86,8 @@ def name_of(facts, d):
     if op == "reopen" and facts.base_offset_damaged and what.startswith("answers differ in offsets"): return "base-offset-damaged"
     if op == "clean" and facts.log_start_moved and what.endswith("first at first_uncleanable_offset") and int(d.b) < int(d.a) == facts.last_stable:
         return "undecided-behind-the-log-start"
+    if op == "state" and facts.without_time and what.startswith("answers differ in segments;") and what.endswith("].index_entries"):
+        return "index-without-times"
     if facts.cleaned and only_an_emptied_marker(d): return "emptied-marker"
     if op == "reopen" and what.startswith("file leader-epoch-checkpoint differs"): return "epoch-beyond-the-end"
     if facts.reopened_before_truncation and (".timeindex differs" in what or "time_index_entries" in what or op == "offset_for_timestamp"):
