@@ -30,7 +30,10 @@ mod validate;
 
 pub use append::{AppendAsLeader, AppendInfo};
 pub use checkpoints::Checkpoints;
-pub use cleaner::{Cleaned, CleanerControl, CleanerOptions, CleanerProgress, CleanerStats, Cleaning, LogToClean};
+pub use cleaner::{
+    Cleaned, CleanerControl, CleanerOptions, CleanerProgress, CleanerStats, Cleaning, LogToClean, Removed,
+    RemovedRecords,
+};
 pub use error::{Corruption, LogError};
 pub use open::OpenOptions;
 pub use producers::{ActiveProducer, ProducedBatch, VerificationGuard, VerifiedProducer};

@@ -106,6 +106,8 @@ impl<'a> Filter<'a> {
         let decision = filter::decide_batch(header, discardable, last, self.pass.first_uncleanable, self.pass.now_ms);
         stats.bytes_read += size;
         if decision.discard_records {
+            let removed = if is_control { &mut stats.removed.markers } else { &mut stats.removed.aborted };
+            removed.add(count_of(batch), header.size());
             if decision.emptied == Emptied::Retain {
                 stats.messages_read += count_of(batch);
                 stats.bytes_written += writer.write_empty(batch)?;
@@ -167,8 +169,18 @@ fn keeps(
         delete_horizon_ms,
     };
     let decision = filter::decide_record(&facts, now_ms);
-    stats.invalid_messages += u64::from(decision == RecordDecision::DropInvalid);
-    decision == RecordDecision::Keep
+    let removed = &mut stats.removed;
+    let removed = match decision {
+        RecordDecision::Keep => return true,
+        RecordDecision::Superseded => &mut removed.superseded,
+        RecordDecision::ExpiredTombstone => &mut removed.tombstones,
+        RecordDecision::Keyless => {
+            stats.invalid_messages += 1;
+            &mut removed.keyless
+        }
+    };
+    removed.add(1, record.body().len());
+    false
 }
 
 /// Why a batch could not be filtered: its bytes, or the disk.
