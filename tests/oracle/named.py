@@ -76,7 +76,7 @@ def name_of(facts, d):
     op, what, message = d.request["op"], d.what, d.messages[0] or ""
     if op in ("append_as_follower", "reopen", "clean") and ("full index" in message or "full time index" in message): return "index-overfilled"
     if op == "reopen" and facts.damaged and "Split operation is only permitted" in message: return "offset-out-of-place"
-    if op == "reopen" and "Expected transactional write" in message: return "forgotten-transaction"
+    if op in ("reopen", "truncate_to") and "Expected transactional write" in message: return "forgotten-transaction"
     if facts.failed_open and facts.damaged and "is missing in B" in what: return "failed-open"
     if op == "reopen" and facts.damaged and "producer snapshot" in (d.messages[1] or ""): return "newer-version"
     if op == "clean" and facts.damaged and what.startswith("errors differ"): return "damaged-batch-cleaned"
