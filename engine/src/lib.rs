@@ -27,8 +27,8 @@ pub use log::{
     ActiveProducer, AppendAsLeader, AppendInfo, AppendOrigin, Checkpoints, Cleaned, CleanerControl, CleanerOptions,
     CleanerProgress, CleanerStats, Cleaning, Corruption, Cut, ExpiredSegment, Fetch, Fetched, Isolation, Log, LogError,
     LogOffsetMetadata, LogOffsets, LogReader, LogToClean, OnCorruption, OpenOptions, ProducedBatch, RecoveryProgress,
-    RecoveryReport, RetentionReason, SegmentSummary, TimestampAndOffset, TimestampQuery, ValidatedBatch,
-    ValidationPolicy, VerificationGuard, VerifiedProducer, validate,
+    RecoveryReport, Removed, RemovedRecords, RetentionReason, SegmentSummary, TimestampAndOffset, TimestampQuery,
+    ValidatedBatch, ValidationPolicy, VerificationGuard, VerifiedProducer, validate,
 };
 pub use manager::{
     Append, Background, Completion, CompletionQueue, DirectoryMetrics, DirectoryOptions, DirectoryReport, Durability,

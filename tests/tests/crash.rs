@@ -102,9 +102,9 @@ fn explore(sequence: &Sequence, seed: u64) -> usize {
     let mut checked = 0;
     for number in before..=operations_of(history(*compacted), steps, seed) {
         let (disk, history) = crash(history(*compacted), steps, number, seed);
-        for how in CRASHES {
+        for (how, image) in disk.distinct_crash_images(CRASHES) {
             named(format!("{steps:?}, seed {seed}, crash at operation {number}, {how:?}"), || {
-                history.check(&history::on(&disk.crash_image(how)), how);
+                history.check(&history::on(&image), how);
             });
             checked += 1;
         }

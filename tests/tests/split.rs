@@ -385,37 +385,22 @@ fn check_crashed(image: &SimDisk, parts: &[(i64, Vec<u8>)], log_end: i64, place:
     }
 }
 
-// M 102
-#[test]
-fn crash_at_any_operation_of_a_split_loses_nothing() {
-    let mut checked = 0;
-    for (what, bytes, parts) in cases() {
-        let log_end = end_of(&bytes);
-        for left in [Left::Clean, Left::Unclean] {
-            let disk = write(&[(0, bytes.clone())], left, 0);
-            for operation in 0.. {
-                let crashed = disk.deep_clone();
-                crashed.crash_at(disk.operations() + operation);
-                open_and_crash(&crashed);
-                if !crashed.crashed() {
-                    break;
-                }
-                if !has_begun(&crashed) {
-                    continue;
-                }
-                for how in CRASHES.into_iter().chain((0..6).map(|n| Crash::Random(operation * 100 + n))) {
-                    let place = format!("{what}, {left:?}, crash at {operation}, {how:?}");
-                    check_crashed(&crashed.crash_image(how), &parts, log_end, &place);
-                    checked += 1;
-                }
-            }
-        }
-    }
-    println!("{checked} crashed disks checked");
-    assert!(checked > 300);
+/// Disks whose open stopped at each of its operations in turn, from the split on: what crashes before is in every open.
+fn crashed_in_split(disk: &SimDisk) -> Vec<(u64, SimDisk)> {
+    stopped_at_each(|| disk.deep_clone()).into_iter().filter(|(_, crashed)| has_begun(crashed)).collect()
 }
 
-/// Whether the open has come to the split: what crashes before are in every open.
+/// Disks whose open stopped at each of its operations in turn, until it came to its end.
+fn stopped_at_each(disk: impl Fn() -> SimDisk) -> Vec<(u64, SimDisk)> {
+    let stopped = |operation| {
+        let disk = disk();
+        disk.crash_at(disk.operations() + operation);
+        open_and_crash(&disk);
+        disk.crashed().then_some((operation, disk))
+    };
+    (0..).map_while(stopped).collect()
+}
+
 fn has_begun(disk: &SimDisk) -> bool {
     disk.trace().iter().any(|line| line.contains(".cleaned"))
 }
@@ -428,29 +413,33 @@ fn open_and_crash(disk: &SimDisk) {
     }
 }
 
+// M 102
+#[test]
+fn crash_at_any_operation_of_a_split_loses_nothing() {
+    let mut checked = 0;
+    for (what, bytes, parts) in cases() {
+        for left in [Left::Clean, Left::Unclean] {
+            for (operation, crashed) in crashed_in_split(&write(&[(0, bytes.clone())], left, 0)) {
+                let random = (0..6).map(|n| Crash::Random(operation * 100 + n));
+                for (how, image) in crashed.distinct_crash_images(CRASHES.into_iter().chain(random)) {
+                    let place = format!("{what}, {left:?}, crash at {operation}, {how:?}");
+                    check_crashed(&image, &parts, end_of(&bytes), &place);
+                    checked += 1;
+                }
+            }
+        }
+    }
+    println!("{checked} crashed disks checked");
+    assert!(checked > 300);
+}
+
 #[test]
 fn crash_of_the_recovery_of_a_split_is_just_another_crash() {
     let mut checked = 0;
     let (_, bytes, parts) = cases().into_iter().find(|case| case.0 == "three parts").unwrap();
-    let disk = write(&[(0, bytes.clone())], Left::Unclean, 0);
-    for operation in 0.. {
-        let crashed = disk.deep_clone();
-        crashed.crash_at(disk.operations() + operation);
-        open_and_crash(&crashed);
-        if !crashed.crashed() {
-            break;
-        }
-        if !has_begun(&crashed) {
-            continue;
-        }
+    for (operation, crashed) in crashed_in_split(&write(&[(0, bytes.clone())], Left::Unclean, 0)) {
         let how = if operation % 3 == 0 { Crash::KeepAll } else { Crash::Random(operation) };
-        for at in 0.. {
-            let again = crashed.crash_image(how);
-            again.crash_at(at);
-            open_and_crash(&again);
-            if !again.crashed() {
-                break;
-            }
+        for (at, again) in stopped_at_each(|| crashed.crash_image(how)) {
             let second = if at % 3 == 0 { Crash::LoseAllUnsynced } else { Crash::Random(at) };
             let place = format!("crash at {operation}, {how:?}, then at {at}, {second:?}");
             check_crashed(&again.crash_image(second), &parts, end_of(&bytes), &place);

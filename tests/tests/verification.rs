@@ -1,7 +1,10 @@
 //! Guards: the proof that a transaction's coordinator was asked before its first batch is taken.
 #![allow(clippy::unwrap_used)]
 
-use duramen::{AppendAsLeader, LogConfig, LogError, OpenOptions, VerifiedProducer};
+use duramen::{
+    AppendAsLeader, DirectoryOptions, LogConfig, LogDirectory, LogError, OpenOptions, TopicPartition, ValidationPolicy,
+    VerifiedProducer, validate,
+};
 use duramen_tests::fixture::{Fixture, NOW_MS, in_txn};
 
 fn verifying() -> Fixture {
@@ -50,6 +53,19 @@ fn transaction_needs_no_guard_where_nobody_verifies() {
     let mut log = Fixture::new(LogConfig::default());
     log.append(&in_txn(1, 0, 0, 1)).unwrap();
     assert!(log.has_ongoing_transaction(1, 0));
+}
+
+// M 71
+#[test]
+fn directory_that_verifies_opens_logs_that_do() {
+    let home = tempfile::tempdir().unwrap();
+    let options = DirectoryOptions { verify_transactions: true, now_ms: Some(NOW_MS), ..DirectoryOptions::default() };
+    let mut directory = LogDirectory::open_with(home.path(), options).unwrap();
+    let log = directory.get_or_create(&TopicPartition::new("orders", 0).unwrap(), &LogConfig::default()).unwrap();
+    let policy = ValidationPolicy::from_config(&log.config());
+    let batch = validate(in_txn(1, 0, 0, 1).build().unwrap(), &policy, NOW_MS).unwrap();
+    let refused = log.append_as_leader(batch, AppendAsLeader::new(0, NOW_MS)).unwrap_err();
+    assert!(matches!(refused, LogError::InvalidTxnState { producer_id: 1, .. }), "{refused}");
 }
 
 // M 156

@@ -88,13 +88,16 @@ pub(crate) struct InfoArgs {
 pub(crate) struct ReadArgs {
     /// The partition's directory
     pub(crate) partition: PathBuf,
-    /// Begin at this offset; negative counts from the end
-    #[arg(short, long, default_value_t = 0, allow_negative_numbers = true)]
-    pub(crate) offset: i64,
+    /// Begin at this offset, not below the log start; negative counts from the end [default: the log start]
+    #[arg(short, long, allow_negative_numbers = true)]
+    pub(crate) offset: Option<i64>,
+    /// Which records are shown: all, or those of committed transactions up to the first that is undecided
+    #[arg(long, value_enum, default_value = "read_uncommitted")]
+    pub(crate) isolation: IsolationLevel,
     /// Stop after so many records
     #[arg(short = 'n', long)]
     pub(crate) max: Option<u64>,
-    /// Wait for more records at the end
+    /// Wait for more records at the end; not with read_committed
     #[arg(short, long)]
     pub(crate) follow: bool,
     /// One JSON object a record
@@ -106,6 +109,14 @@ pub(crate) struct ReadArgs {
     /// Print bytes as hexadecimal digits, even if they are text
     #[arg(long)]
     pub(crate) hex: bool,
+}
+
+/// By Kafka's names, as in its consumer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum IsolationLevel {
+    ReadUncommitted,
+    ReadCommitted,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -7,9 +7,11 @@ use crate::{
     files::{self, At, LogFile},
     output::{self, Failure, Output, size},
     target::{self, Target},
+    view,
 };
 use duramen::{
-    CleanerControl, CleanerOptions, CleanerProgress, CleanerStats, LogConfig, LogDirectory, OpenError, TopicPartition,
+    CleanerControl, CleanerOptions, CleanerProgress, CleanerStats, LogConfig, LogDirectory, OpenError, Removed,
+    RemovedRecords, TopicPartition,
 };
 use serde_json::{Value, json};
 use std::{
@@ -25,6 +27,8 @@ struct Outcome {
     partition: TopicPartition,
     verdict: Verdict,
     cleaned: Option<Cleaned>,
+    /// What a dry run found.
+    planned: Option<CleanerStats>,
 }
 
 struct Cleaned {
@@ -50,9 +54,7 @@ pub(crate) fn run(args: &CompactArgs) -> Result<ExitCode, Failure> {
     if !args.upkeep.json {
         compaction.print_verdicts(&outcomes)?;
     }
-    if let Some(directory) = &mut owned {
-        compaction.clean_due(directory, &mut outcomes)?;
-    }
+    compaction.clean_due(owned.as_mut(), &mut outcomes)?;
     compaction.print_results(&outcomes)?;
     target::close(owned)?;
     compaction.out.flush()?;
@@ -90,7 +92,9 @@ impl Compaction<'_> {
                 Ok(Verdict::on(directory.get(partition, &self.config)?, to_clean))
             });
             match verdict {
-                Ok(verdict) => outcomes.push(Outcome { partition: partition.clone(), verdict, cleaned: None }),
+                Ok(verdict) => {
+                    outcomes.push(Outcome { partition: partition.clone(), verdict, cleaned: None, planned: None })
+                }
                 Err(error) => self.fail(partition, &error)?,
             }
         }
@@ -128,13 +132,22 @@ impl Compaction<'_> {
         self.out.flush()
     }
 
-    fn clean_due(&mut self, directory: &mut LogDirectory, outcomes: &mut Vec<Outcome>) -> Result<(), Failure> {
+    /// Cleans what is due, or, where nothing may be done, finds out what that would do.
+    fn clean_due(
+        &mut self,
+        mut directory: Option<&mut LogDirectory>,
+        outcomes: &mut Vec<Outcome>,
+    ) -> Result<(), Failure> {
         let mut done = Vec::new();
         for mut outcome in std::mem::take(outcomes) {
             let wanted = outcome.verdict.to_clean.is_eligible || self.args.force;
             if wanted && outcome.verdict.has_cleanable() {
-                match self.clean(directory, &outcome) {
-                    Ok(cleaned) => outcome.cleaned = Some(cleaned),
+                let done = match &mut directory {
+                    Some(directory) => self.clean(directory, &outcome).map(|cleaned| outcome.cleaned = Some(cleaned)),
+                    None => self.plan(&outcome.partition).map(|stats| outcome.planned = Some(stats)),
+                };
+                match done {
+                    Ok(()) => {}
                     Err(error) => {
                         let error = format!("{}: {error}", self.args.upkeep.dir.display());
                         self.fail(&outcome.partition, &error)?;
@@ -148,13 +161,22 @@ impl Compaction<'_> {
         Ok(())
     }
 
-    fn clean(&self, directory: &mut LogDirectory, outcome: &Outcome) -> Result<Cleaned, OpenError> {
-        let Outcome { partition, verdict: Verdict { to_clean, .. }, .. } = outcome;
-        let options = CleanerOptions {
+    fn options(&self) -> CleanerOptions {
+        CleanerOptions {
             dedupe_buffer_bytes: self.args.memory,
             hash_seed: RandomState::new().hash_one(()),
             ..CleanerOptions::default()
-        };
+        }
+    }
+
+    fn plan(&self, partition: &TopicPartition) -> Result<CleanerStats, OpenError> {
+        let upkeep = &self.args.upkeep;
+        view::plan_cleaning(&upkeep.dir, partition, &self.config, &upkeep.circumstances, &self.options())
+    }
+
+    fn clean(&self, directory: &mut LogDirectory, outcome: &Outcome) -> Result<Cleaned, OpenError> {
+        let Outcome { partition, verdict: Verdict { to_clean, .. }, .. } = outcome;
+        let options = self.options();
         // The dirty part is read twice: for its keys, and to be written anew.
         let bytes_total = to_clean.cleanable_bytes.saturating_mul(2).saturating_add(to_clean.clean_bytes);
         let bar = output::progress_bar(partition, bytes_total);
@@ -183,6 +205,9 @@ impl Compaction<'_> {
         if self.json() {
             return outcomes.iter().try_for_each(|outcome| self.out.line(outcome.json()));
         }
+        if self.args.upkeep.dry_run {
+            return self.print_plans(outcomes);
+        }
         let mut table = output::table([
             "compacted",
             "records",
@@ -200,7 +225,7 @@ impl Compaction<'_> {
             let stats = &cleaned.stats;
             table.add_row([
                 partition.to_string(),
-                format!("{} -> {}", stats.messages_read, stats.messages_written),
+                format!("{} -> {}", records_before(stats), stats.messages_written),
                 format!("{} -> {}", size(cleaned.bytes_before), size(cleaned.bytes_after)),
                 format!("{} -> {}", stats.segments_read, stats.segments_written),
                 format!("{} ms", cleaned.took.as_millis()),
@@ -210,10 +235,49 @@ impl Compaction<'_> {
             ]);
         }
         if table.is_empty() {
-            let dry = if self.args.upkeep.dry_run { "dry run: nothing was changed" } else { "nothing was compacted" };
-            return self.out.line(dry);
+            return self.out.line("nothing was compacted");
         }
         self.out.line(table)
+    }
+
+    fn print_plans(&mut self, outcomes: &[Outcome]) -> Result<(), Failure> {
+        let mut table = output::table([
+            "would compact",
+            "records",
+            "bytes",
+            "segments",
+            "superseded",
+            "expired tombstones",
+            "aborted",
+            "markers",
+            "without key",
+            "cleaner point",
+        ]);
+        for outcome in outcomes {
+            let Some(stats) = &outcome.planned else {
+                continue;
+            };
+            let goes = |removed: Removed| match removed.records {
+                0 => "-".to_owned(),
+                records => format!("{records} ({})", size(removed.bytes)),
+            };
+            table.add_row([
+                outcome.partition.to_string(),
+                format!("{} -> {}", records_before(stats), stats.messages_written),
+                format!("{} -> {}", size(stats.bytes_read), size(stats.bytes_written)),
+                format!("{} -> {}", stats.segments_read, stats.segments_written),
+                goes(stats.removed.superseded),
+                goes(stats.removed.tombstones),
+                goes(stats.removed.aborted),
+                goes(stats.removed.markers),
+                goes(stats.removed.keyless),
+                stats.end_offset.to_string(),
+            ]);
+        }
+        if !table.is_empty() {
+            self.out.line(table)?;
+        }
+        self.out.line("dry run: nothing was changed")
     }
 }
 
@@ -221,10 +285,19 @@ impl Outcome {
     fn json(&self) -> Value {
         let mut value = self.verdict.json();
         value["partition"] = json!(self.partition.to_string());
+        value["would_clean"] = self.planned.as_ref().map_or(Value::Null, |stats| {
+            json!({
+                "records_before": records_before(stats), "records_after": stats.messages_written,
+                "keys": stats.map_entries, "bytes_read": stats.bytes_read, "bytes_written": stats.bytes_written,
+                "segments_before": stats.segments_read, "segments_after": stats.segments_written,
+                "cleaner_point": stats.end_offset, "removed": removed(stats),
+            })
+        });
         value["cleaned"] = self.cleaned.as_ref().map_or(Value::Null, |cleaned| {
             let stats = &cleaned.stats;
             json!({
-                "records_before": stats.messages_read, "records_after": stats.messages_written,
+                "records_before": records_before(stats), "records_after": stats.messages_written,
+                "bytes_read": stats.bytes_read, "bytes_written": stats.bytes_written, "removed": removed(stats),
                 "records_without_key": stats.invalid_messages, "keys": stats.map_entries,
                 "bytes_before": cleaned.bytes_before, "bytes_after": cleaned.bytes_after,
                 "segments_before": stats.segments_read, "segments_after": stats.segments_written,
@@ -244,6 +317,24 @@ impl Cleaned {
         let bytes = self.stats.map_bytes_read.saturating_add(self.stats.bytes_read);
         bytes as f64 / 1e6 / self.took.as_secs_f64().max(1e-6)
     }
+}
+
+/// Records and markers of all segments that went in. The engine counts as Kafka does, which leaves those out that go with
+/// their batch.
+fn records_before(stats: &CleanerStats) -> u64 {
+    let RemovedRecords { aborted, markers, keyless, superseded, tombstones } = stats.removed;
+    let removed = [aborted, markers, keyless, superseded, tombstones];
+    removed.iter().fold(stats.messages_written, |sum, removed| sum.saturating_add(removed.records))
+}
+
+/// What goes, by the reason.
+fn removed(stats: &CleanerStats) -> Value {
+    let part = |removed: Removed| json!({"records": removed.records, "bytes": removed.bytes});
+    let RemovedRecords { aborted, markers, keyless, superseded, tombstones } = stats.removed;
+    json!({
+        "superseded": part(superseded), "expired_tombstones": part(tombstones), "aborted": part(aborted),
+        "markers": part(markers), "without_key": part(keyless),
+    })
 }
 
 /// Whether the first record of a segment has no key, as can be in a topic only that is not compacted.

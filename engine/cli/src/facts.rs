@@ -8,7 +8,8 @@ use crate::{
     view,
 };
 use duramen::{
-    ActiveProducer, LogConfig, LogDirectory, LogOffsets, OpenError, RecoveryReport, TopicPartition,
+    ActiveProducer, DirectoryOptions, LogConfig, LogDirectory, LogOffsets, OpenError, RecoveryReport, Timestamp,
+    TopicPartition,
     format::{
         checkpoint::{self, EpochEntry},
         index_entry::{AbortedTxn, OffsetIndexView, TimeIndexView},
@@ -61,7 +62,8 @@ pub(crate) struct SnapshotFacts {
 pub(crate) struct Opened {
     pub(crate) offsets: LogOffsets,
     pub(crate) first_unstable: Option<i64>,
-    pub(crate) producers: Vec<ActiveProducer>,
+    /// Each with whether it has been silent for so long that an open forgets it.
+    pub(crate) producers: Vec<(ActiveProducer, bool)>,
     pub(crate) verdict: Verdict,
     pub(crate) report: RecoveryReport,
 }
@@ -151,7 +153,7 @@ impl Facts {
         let canonical = dir.canonicalize().map_err(|error| format!("{}: {error}", dir.display()))?;
         let name = canonical.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let opened = view::open(home, &name, partition, config, circumstances)
-            .and_then(|mut directory| self.look(&mut directory, partition, config));
+            .and_then(|mut directory| self.look(&mut directory, partition, config, circumstances.now_ms()));
         opened.map_err(|error| view::placed(home, &error))
     }
 
@@ -160,16 +162,24 @@ impl Facts {
         directory: &mut LogDirectory,
         partition: &TopicPartition,
         config: &LogConfig,
+        now_ms: Timestamp,
     ) -> Result<Opened, OpenError> {
         let unknown = || OpenError::UnknownPartition { partition: partition.clone() };
         let to_clean = directory.log_to_clean(partition)?.ok_or_else(unknown)?;
         let report = directory.report().partitions.get(partition).map(|(report, _)| report.clone()).unwrap_or_default();
         let log = directory.get(partition, config)?;
+        let expiration_ms = DirectoryOptions::default().producer_id_expiration_ms;
+        let is_expired = |producer: &ActiveProducer| {
+            producer.current_txn_first_offset.is_none()
+                && now_ms.saturating_sub(producer.last_timestamp) >= expiration_ms
+        };
+        let producers = log.active_producers().into_iter();
+        let producers = producers.map(|producer| (producer.clone(), is_expired(&producer))).collect();
         self.epochs = log.reader().leader_epochs();
         Ok(Opened {
             offsets: log.offsets(),
             first_unstable: log.first_unstable_offset(),
-            producers: log.active_producers(),
+            producers,
             verdict: Verdict::on(log, to_clean),
             report,
         })

@@ -16,7 +16,10 @@ use std::{
     io::Write,
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 /// More bytes than any file but a log has.
@@ -39,6 +42,8 @@ enum Content {
     Other(PathBuf, u64),
     /// Made or changed here.
     Memory(Vec<u8>),
+    /// Made here, only measured: its length.
+    Measured(u64),
 }
 
 #[derive(Debug, Default)]
@@ -55,6 +60,8 @@ pub(crate) struct Frozen {
     disk: Posix,
     /// Guards names and contents; held while memory is copied, never while the disk is read.
     state: Mutex<State>,
+    /// Whether logs made from now on are only measured.
+    measures: AtomicBool,
 }
 
 impl Frozen {
@@ -72,11 +79,16 @@ impl Frozen {
                 state.add(Path::new(name), Path::new(as_name), &entry);
             }
         }
-        Ok(Self { disk, state: Mutex::new(state) })
+        Ok(Self { disk, state: Mutex::new(state), measures: AtomicBool::new(false) })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on logs that are made take no memory: whatever is written to them is only measured.
+    pub(crate) fn measure_new_logs(&self) {
+        self.measures.store(true, Ordering::Relaxed);
     }
 
     /// Names of all files, to tell whether anything came or went.
@@ -119,6 +131,10 @@ impl Frozen {
         let at = usize::try_from(at).map_err(|_| io::ErrorKind::FileTooLarge)?;
         let end = at.checked_add(new.len()).ok_or(io::ErrorKind::FileTooLarge)?;
         match self.state().nodes.get_mut(&file.id()).map(|node| &mut node.content) {
+            Some(Content::Measured(len)) => {
+                *len = (*len).max(u64::try_from(end).unwrap_or(u64::MAX));
+                Ok(new.len())
+            }
             Some(Content::Memory(bytes)) => {
                 bytes.resize(bytes.len().max(end), 0);
                 bytes.get_mut(at..end).unwrap_or_default().copy_from_slice(new);
@@ -156,7 +172,7 @@ impl State {
     fn entry(&self, path: &Path, id: u64) -> Option<Entry> {
         let node = self.nodes.get(&id)?;
         let len = match &node.content {
-            Content::Log(_, len) | Content::Other(_, len) => *len,
+            Content::Log(_, len) | Content::Other(_, len) | Content::Measured(len) => *len,
             Content::Memory(bytes) => u64::try_from(bytes.len()).unwrap_or(u64::MAX),
         };
         let name = path.file_name()?.to_os_string();
@@ -205,7 +221,9 @@ impl Storage for Frozen {
         if state.names.contains_key(path) {
             return Err(failed(io::ErrorKind::AlreadyExists.into()));
         }
-        let id = state.insert(path.to_path_buf(), Node { content: Content::Memory(Vec::new()), modified_ms: 0 });
+        let measured = self.measures.load(Ordering::Relaxed) && path.to_string_lossy().contains(".log");
+        let content = if measured { Content::Measured(0) } else { Content::Memory(Vec::new()) };
+        let id = state.insert(path.to_path_buf(), Node { content, modified_ms: 0 });
         descriptor(&[]).map(|fd| File::new(fd, id)).map_err(failed)
     }
 
@@ -238,7 +256,7 @@ impl Storage for Frozen {
     fn len(&self, file: &File) -> io::Result<u64> {
         match self.state().nodes.get(&file.id()).map(|node| &node.content) {
             Some(Content::Memory(bytes)) => Ok(u64::try_from(bytes.len()).unwrap_or(u64::MAX)),
-            Some(Content::Log(_, len)) => Ok(*len),
+            Some(Content::Log(_, len) | Content::Measured(len)) => Ok(*len),
             _ => self.disk.len(file),
         }
     }

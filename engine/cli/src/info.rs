@@ -183,14 +183,16 @@ impl Info<'_> {
         }
         let mut producers: Vec<_> = opened.producers.iter().collect();
         // Those with an open transaction first, then those that wrote last.
-        producers.sort_by_key(|producer| (producer.current_txn_first_offset.is_none(), -producer.last_timestamp));
+        producers.sort_by_key(|(producer, _)| (producer.current_txn_first_offset.is_none(), -producer.last_timestamp));
         let mut table = output::table(["producer", "epoch", "last sequence", "last write", "open transaction since"]);
-        for producer in producers.iter().take(SHOWN) {
+        for (producer, is_expired) in producers.iter().take(SHOWN) {
+            let last_write = Some(producer.last_timestamp).filter(|timestamp| *timestamp >= 0);
+            let last_write = last_write.map_or("-".to_owned(), time);
             table.add_row([
                 producer.producer_id.to_string(),
                 producer.producer_epoch.to_string(),
                 optional(producer.last_sequence),
-                Some(producer.last_timestamp).filter(|timestamp| *timestamp >= 0).map_or("-".to_owned(), time),
+                if *is_expired { format!("{last_write}, expired") } else { last_write },
                 optional(producer.current_txn_first_offset),
             ]);
         }
@@ -286,13 +288,13 @@ fn json(facts: &Facts) -> Value {
 
 fn add_opened(value: &mut Value, opened: &Opened) {
     let offsets = &opened.offsets;
-    let producers = opened.producers.iter().map(|producer| {
+    let producers = opened.producers.iter().map(|(producer, is_expired)| {
         json!({"producer_id": producer.producer_id, "producer_epoch": producer.producer_epoch,
             "last_sequence": producer.last_sequence, "last_timestamp": producer.last_timestamp,
-            "coordinator_epoch": producer.coordinator_epoch,
+            "coordinator_epoch": producer.coordinator_epoch, "is_expired": is_expired,
             "current_txn_first_offset": producer.current_txn_first_offset})
     });
-    let open = opened.producers.iter().filter_map(|producer| {
+    let open = opened.producers.iter().filter_map(|(producer, _)| {
         let first_offset = producer.current_txn_first_offset?;
         Some(json!({"producer_id": producer.producer_id, "producer_epoch": producer.producer_epoch,
             "first_offset": first_offset, "last_timestamp": producer.last_timestamp}))

@@ -2,8 +2,8 @@
 
 use crate::{args::Circumstances, frozen::Frozen, output};
 use duramen::{
-    DirectoryOptions, LogConfig, LogDirectory, OnCorruption, OpenError, Timestamp, TopicPartition,
-    storage::StorageError,
+    CleanerControl, CleanerOptions, CleanerStats, DirectoryOptions, LogConfig, LogDirectory, OnCorruption, OpenError,
+    Timestamp, TopicPartition, storage::StorageError,
 };
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -29,6 +29,43 @@ pub(crate) fn open(
     config: &LogConfig,
     circumstances: &Circumstances,
 ) -> Result<LogDirectory, OpenError> {
+    open_with(home, name, partition, config, circumstances).map(|(directory, _)| directory)
+}
+
+/// What a cleaning would do: the engine's own, on a copy of the partition whose new logs are only measured.
+///
+/// # Errors
+/// As [`open`], and what the cleaning fails with.
+pub(crate) fn plan_cleaning(
+    home: &Path,
+    partition: &TopicPartition,
+    config: &LogConfig,
+    circumstances: &Circumstances,
+    options: &CleanerOptions,
+) -> Result<CleanerStats, OpenError> {
+    let (mut directory, frozen) = open_with(home, &partition.to_string(), partition, config, circumstances)?;
+    let unknown = || OpenError::UnknownPartition { partition: partition.clone() };
+    let to_clean = directory.log_to_clean(partition)?.ok_or_else(unknown)?;
+    let log = directory.get(partition, config)?;
+    frozen.measure_new_logs();
+    let failed = |source| OpenError::Partition { partition: partition.clone(), source };
+    let cleaning = log.begin_cleaning(&to_clean, circumstances.now_ms()).map_err(failed)?;
+    let bar = output::progress_bar(partition, to_clean.cleanable_bytes.saturating_mul(2) + to_clean.clean_bytes);
+    let cleaned = cleaning.run(options, &mut |progress| {
+        bar.set_position(progress.bytes_read);
+        CleanerControl::Continue
+    });
+    bar.finish_and_clear();
+    Ok(*cleaned.map_err(failed)?.stats())
+}
+
+fn open_with(
+    home: &Path,
+    name: &str,
+    partition: &TopicPartition,
+    config: &LogConfig,
+    circumstances: &Circumstances,
+) -> Result<(LogDirectory, Arc<Frozen>), OpenError> {
     let look = || Frozen::look(home, &[(name, &partition.to_string())]);
     for _ in 1..ATTEMPTS {
         let frozen = look()?;
@@ -46,7 +83,8 @@ fn open_frozen(
     partition: &TopicPartition,
     config: &LogConfig,
     circumstances: &Circumstances,
-) -> Result<LogDirectory, OpenError> {
+) -> Result<(LogDirectory, Arc<Frozen>), OpenError> {
+    let frozen = Arc::new(frozen);
     let options = DirectoryOptions {
         on_corruption: OnCorruption::Report,
         producer_id_expiration_ms: i64::MAX,
@@ -54,13 +92,13 @@ fn open_frozen(
         now_ms: Some(circumstances.now_ms()),
         ..DirectoryOptions::default()
     };
-    let mut directory = LogDirectory::open_on(Arc::new(frozen), options)?;
+    let mut directory = LogDirectory::open_on(Arc::<Frozen>::clone(&frozen), options)?;
     let log = directory.get(partition, config)?;
     if circumstances.sole_replica {
         let log_end = log.offsets().log_end;
         log.update_high_watermark(log_end);
     }
-    Ok(directory)
+    Ok((directory, frozen))
 }
 
 /// Names the log directory in an error on one of its files.

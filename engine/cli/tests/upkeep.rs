@@ -43,12 +43,17 @@ fn compaction_does_what_the_dry_run_says_and_remembers_how_far() {
     let home = orders();
     let path = home.path().to_str().unwrap();
     let args = with(&["compact", path, "--set", "cleanup.policy=compact", "--sole-replica"], &SMALL);
-    let planned = only(dry(home.path(), &args));
+    let mut planned = only(dry(home.path(), &args));
     assert_eq!((&planned["is_due"], &planned["dirty_ratio"]), (&json!(true), &json!(1.0)), "{planned}");
     assert_eq!(planned["cleaned"], Value::Null);
     let mut done = only(json(&with(&args, &["--json", "--now"])));
-    let cleaned = done["cleaned"].take();
+    let (cleaned, foretold) = (done["cleaned"].take(), planned["would_clean"].take());
     assert_eq!(done, planned);
+    for (field, value) in foretold.as_object().unwrap() {
+        assert_eq!(&cleaned[field], value, "{field}: {foretold}");
+    }
+    let gone = cleaned["records_before"].as_u64().unwrap() - 100;
+    assert_eq!(foretold["removed"]["superseded"]["records"], gone, "{foretold}");
     assert_eq!(cleaned["records_before"], planned["first_uncleanable_offset"], "{cleaned}");
     assert_eq!(cleaned["records_after"], 100, "{cleaned}");
     assert_eq!(cleaned["cleaner_point"], planned["first_uncleanable_offset"]);
@@ -66,6 +71,29 @@ fn compaction_does_what_the_dry_run_says_and_remembers_how_far() {
     assert!(ok(&["info", path]).contains("nothing is dirty below the active segment"));
     let again = only(json(&with(&args, &["--json", "--force"])));
     assert_eq!((&again["cleaned"], &again["is_due"]), (&Value::Null, &json!(false)));
+}
+
+#[test]
+fn dry_run_says_why_records_of_transactions_and_tombstones_go() {
+    let golden = Golden::copy("transactions");
+    let dir = golden.dir();
+    let args = ["compact", dir.to_str().unwrap(), "--set", "cleanup.policy=compact", "--sole-replica", "--force"];
+    let mut reasons = std::collections::BTreeSet::new();
+    for planned in dry(&dir, &with(&args, &["--at", "1900000000000", "--set", "delete.retention.ms=0"])) {
+        let Some(removed) = planned["would_clean"]["removed"].as_object() else {
+            continue;
+        };
+        let sum: u64 = removed.values().map(|part| part["records"].as_u64().unwrap()).sum();
+        let (before, after) = (&planned["would_clean"]["records_before"], &planned["would_clean"]["records_after"]);
+        assert_eq!(before.as_u64().unwrap() - after.as_u64().unwrap(), sum, "{planned}");
+        for (reason, part) in removed.iter().filter(|(_, part)| part["records"] != 0) {
+            assert!(part["bytes"].as_u64() > Some(0), "{planned}");
+            reasons.insert(reason.clone());
+        }
+    }
+    assert!(reasons.contains("superseded") && reasons.contains("aborted"), "{reasons:?}");
+    let text = ok(&with(&args, &["--dry-run"]));
+    assert!(text.contains("expired tombstones") && text.contains("dry run: nothing was changed"), "{text}");
 }
 
 #[test]

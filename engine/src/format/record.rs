@@ -51,7 +51,7 @@ impl<'a> Record<'a> {
     }
 
     /// Key, value and headers as stored: what a rewritten batch takes over as it is.
-    pub(super) fn body(&self) -> &'a [u8] {
+    pub(crate) fn body(&self) -> &'a [u8] {
         self.body
     }
 

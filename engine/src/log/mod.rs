@@ -32,7 +32,10 @@ mod validate;
 pub(crate) use append::Gathered;
 pub use append::{AppendAsLeader, AppendInfo};
 pub use checkpoints::Checkpoints;
-pub use cleaner::{Cleaned, CleanerControl, CleanerOptions, CleanerProgress, CleanerStats, Cleaning, LogToClean};
+pub use cleaner::{
+    Cleaned, CleanerControl, CleanerOptions, CleanerProgress, CleanerStats, Cleaning, LogToClean, Removed,
+    RemovedRecords,
+};
 pub use error::{Corruption, LogError};
 pub(crate) use journalled::{CommitJournal, PendingFlush};
 pub use open::OpenOptions;

@@ -33,6 +33,9 @@ pub struct DirectoryOptions {
     pub on_corruption: OnCorruption,
     /// Producers without an open transaction that wrote nothing for so long are forgotten, in ms.
     pub producer_id_expiration_ms: i64,
+    /// Whether a transaction may begin only with a guard (`transaction.partition.verification.enable`), see
+    /// [`Log::start_transaction_verification`].
+    pub verify_transactions: bool,
     /// How long the files of a deleted partition stay, in ms (`log.segment.delete.delay.ms`).
     pub file_delete_delay_ms: u64,
     /// How long to wait for another owner to let go of the directory. A killed process can hold it for seconds, until
@@ -47,6 +50,7 @@ impl Default for DirectoryOptions {
         Self {
             on_corruption: OnCorruption::default(),
             producer_id_expiration_ms: 86_400_000,
+            verify_transactions: false,
             file_delete_delay_ms: 60_000,
             lock_timeout: Duration::from_secs(10),
             now_ms: None,
@@ -353,6 +357,7 @@ impl Opener<'_> {
             clean: directory.report.clean,
             high_watermark: directory.high_watermarks.get(partition).copied().unwrap_or(0),
             producer_id_expiration_ms: directory.options.producer_id_expiration_ms,
+            verify_transactions: directory.options.verify_transactions,
             jitter_seed: now_ms.cast_unsigned(),
             on_corruption: directory.options.on_corruption,
             distrust_cache: directory.report.sync_failed,

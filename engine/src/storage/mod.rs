@@ -20,6 +20,7 @@ mod ring_queue;
 mod sendfile;
 mod single;
 mod uring;
+mod writeback;
 
 pub use atomic::{read_file, write_atomically};
 pub use buffer::{Buffer, BufferPool, BufferWriter, DIRECT_BYTES};
@@ -334,6 +335,12 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// # Errors
     /// What the kernel says.
     fn forget_cached(&self, file: &File) -> io::Result<()>;
+
+    /// Asks the disk to begin with writing out bytes of a file, so that a later sync of it waits for less. Promises
+    /// nothing: no byte is durable before that sync, which also tells what went wrong.
+    fn begin_writing_out(&self, file: &File, at: u64, len: u64) {
+        let _ = (file, at, len);
+    }
 
     /// Runs every operation to its end, in no promised order, and returns when all have ended. Short writes and
     /// interrupted calls are continued inside; a failed sync is final. Each operation carries its result.

@@ -30,7 +30,7 @@ use nix::{
     unistd::{UnlinkatFlags, fdatasync, fsync, ftruncate, syncfs, unlinkat},
 };
 
-use super::{Access, Entry, EntryKind, File, Lock, Op, OpKind, Storage, StorageError};
+use super::{Access, Entry, EntryKind, File, Lock, Op, OpKind, Storage, StorageError, writeback};
 
 const FILE_MODE: Mode = Mode::from_bits_truncate(0o640);
 const DIR_MODE: Mode = Mode::from_bits_truncate(0o750);
@@ -217,6 +217,10 @@ impl Storage for Posix {
 
     fn forget_cached(&self, file: &File) -> io::Result<()> {
         Ok(posix_fadvise(file.as_fd(), 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED)?)
+    }
+
+    fn begin_writing_out(&self, file: &File, at: u64, len: u64) {
+        writeback::begin(file, at, len);
     }
 
     fn run(&self, ops: &mut [Op<'_>]) {

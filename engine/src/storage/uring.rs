@@ -195,6 +195,10 @@ impl Storage for Uring {
         RingQueue::new(depth).ok().map(|queue| Box::new(queue) as Box<dyn Queue>)
     }
 
+    fn begin_writing_out(&self, file: &File, at: u64, len: u64) {
+        self.posix.begin_writing_out(file, at, len);
+    }
+
     fn run(&self, ops: &mut [Op<'_>]) {
         if ops.len() < 2 {
             return self.posix.run(ops);

@@ -198,6 +198,23 @@ impl SimDisk {
         Self::of(self.state().crash_image(how))
     }
 
+    /// What these crashes may leave, each with its image; of those that leave the same bytes under the same names the first
+    /// alone. That only the process died counts as another state, since more was promised for it.
+    #[must_use]
+    pub fn distinct_crash_images(&self, crashes: impl IntoIterator<Item = Crash>) -> Vec<(Crash, Self)> {
+        let mut found: Vec<(Crash, Self)> = Vec::new();
+        let mut seen = Vec::new();
+        for how in crashes {
+            let image = self.crash_image(how);
+            let state = (how == Crash::ProcessOnly, image.files());
+            if !seen.contains(&state) {
+                seen.push(state);
+                found.push((how, image));
+            }
+        }
+        found
+    }
+
     /// Another disk with the same files, all durable: the image of [`Crash::KeepAll`].
     #[must_use]
     pub fn deep_clone(&self) -> Self {

@@ -198,7 +198,12 @@ impl Driver {
                 self.lower_cleaner_checkpoint(offset);
                 Ok(Map::new())
             }
-            "roll" => Ok(answers::fields([("base_offset", json!(self.log()?.roll(now_ms)?))])),
+            "roll" => {
+                let log = self.log.as_mut().ok_or(Failure::not_open())?;
+                let base_offset = log.roll(now_ms)?;
+                self.slips.on_roll(log);
+                Ok(answers::fields([("base_offset", json!(base_offset))]))
+            }
             "flush" => {
                 let offset = request.optional("offset")?.unwrap_or(i64::MAX);
                 self.log()?.flush_up_to(offset)?;
@@ -215,8 +220,11 @@ impl Driver {
                 Ok(Map::new())
             }
             "delete_old_segments" => {
-                let deleted = self.log()?.delete_old_segments(now_ms)?.len();
-                self.slips.on_log_start(deleted > 0);
+                let log = self.log()?;
+                let log_start = log.offsets().log_start;
+                let deleted = log.delete_old_segments(now_ms)?.len();
+                let moved = log.offsets().log_start > log_start;
+                self.slips.on_log_start(moved);
                 Ok(answers::fields([("deleted", json!(deleted))]))
             }
             "remove_expired_producers" => {

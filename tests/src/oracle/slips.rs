@@ -45,6 +45,11 @@ impl Slips {
     /// At the log end the position is known.
     pub(super) fn on_append(&mut self, log: &Log) {
         self.stale_first_unstable = None;
+        self.on_roll(log);
+    }
+
+    /// As an append.
+    pub(super) fn on_roll(&mut self, log: &Log) {
         let offsets = log.offsets();
         if self.high_watermark(&offsets) >= offsets.log_end {
             self.on_high_watermark_set(false);

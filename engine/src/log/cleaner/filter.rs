@@ -53,9 +53,12 @@ pub(super) fn decide_batch(
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RecordDecision {
     Keep,
-    Drop,
-    /// It has no key, which a compacted log cannot hold.
-    DropInvalid,
+    /// It goes: its key was written again.
+    Superseded,
+    /// It goes: it is a tombstone that everybody has had the time to see.
+    ExpiredTombstone,
+    /// It goes: it has no key, which a compacted log cannot hold.
+    Keyless,
 }
 
 /// What the decision on a record needs to know.
@@ -72,11 +75,13 @@ pub(super) struct RecordFacts {
 /// Decides on a record at or below the last offset that the map covers; one above always stays.
 pub(super) fn decide_record(record: &RecordFacts, now_ms: Timestamp) -> RecordDecision {
     let Some(last_of_key) = record.last_of_key else {
-        return RecordDecision::DropInvalid;
+        return RecordDecision::Keyless;
     };
-    let is_last = last_of_key.is_none_or(|last| record.offset >= last);
+    if last_of_key.is_some_and(|last| record.offset < last) {
+        return RecordDecision::Superseded;
+    }
     let expired = record.is_tombstone && record.delete_horizon_ms.is_some_and(|horizon| now_ms >= horizon);
-    if is_last && !expired { RecordDecision::Keep } else { RecordDecision::Drop }
+    if expired { RecordDecision::ExpiredTombstone } else { RecordDecision::Keep }
 }
 
 #[cfg(test)]
@@ -92,17 +97,17 @@ mod tests {
     // M 182, 191
     #[test]
     fn record_decision_table() {
-        use RecordDecision::{Drop, DropInvalid, Keep};
+        use RecordDecision::{ExpiredTombstone, Keep, Keyless, Superseded};
         let cases = [
-            ("no key", None, false, None, DropInvalid),
+            ("no key", None, false, None, Keyless),
             ("key not in the dirty part", Some(None), false, None, Keep),
             ("last of its key", Some(Some(5)), false, None, Keep),
             ("newer than the map's", Some(Some(4)), false, None, Keep),
-            ("superseded", Some(Some(6)), false, None, Drop),
+            ("superseded", Some(Some(6)), false, None, Superseded),
             ("tombstone without a horizon", Some(Some(5)), true, None, Keep),
             ("tombstone before its horizon", Some(Some(5)), true, Some(101), Keep),
-            ("tombstone at its horizon", Some(Some(5)), true, Some(100), Drop),
-            ("tombstone superseded", Some(Some(6)), true, Some(101), Drop),
+            ("tombstone at its horizon", Some(Some(5)), true, Some(100), ExpiredTombstone),
+            ("tombstone superseded", Some(Some(6)), true, Some(101), Superseded),
             ("value in a batch with a passed horizon", Some(Some(5)), false, Some(1), Keep),
         ];
         for (name, last_of_key, is_tombstone, delete_horizon_ms, expected) in cases {

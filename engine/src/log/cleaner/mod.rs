@@ -20,9 +20,10 @@ mod range;
 mod rewriting;
 pub(in crate::log) mod swap;
 mod transactions;
+mod unsynced;
 
 pub(in crate::log) use claim::Claim;
-pub use options::{CleanerControl, CleanerOptions, CleanerProgress, CleanerStats};
+pub use options::{CleanerControl, CleanerOptions, CleanerProgress, CleanerStats, Removed, RemovedRecords};
 pub use pass::{Cleaned, Cleaning};
 pub use range::LogToClean;
 

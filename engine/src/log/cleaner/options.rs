@@ -61,8 +61,41 @@ pub struct CleanerStats {
     pub bytes_read: u64,
     /// Bytes of all batches that stayed.
     pub bytes_written: u64,
+    /// What did not stay, by the reason.
+    pub removed: RemovedRecords,
     /// Segments that went in.
     pub segments_read: usize,
     /// Segments that came out.
     pub segments_written: usize,
+}
+
+/// What a cleaning leaves out, each record by the first reason that holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RemovedRecords {
+    /// Data of aborted transactions; bytes of whole batches.
+    pub aborted: Removed,
+    /// Markers of transactions whose data is gone and whose delete horizon has passed; bytes of whole batches.
+    pub markers: Removed,
+    /// Records without a key.
+    pub keyless: Removed,
+    /// Records whose key was written again later.
+    pub superseded: Removed,
+    /// Tombstones whose delete horizon has passed.
+    pub tombstones: Removed,
+}
+
+/// Records that go, and their bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Removed {
+    /// How many.
+    pub records: u64,
+    /// Of key, value and headers, decompressed, unless a whole batch goes.
+    pub bytes: u64,
+}
+
+impl Removed {
+    pub(super) fn add(&mut self, records: u64, bytes: usize) {
+        self.records = self.records.saturating_add(records);
+        self.bytes = self.bytes.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
+    }
 }

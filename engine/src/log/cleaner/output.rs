@@ -1,7 +1,8 @@
 //! The new segment of a cleaning, under names that end in `.cleaned` until it is put in its place.
 //!
 //! Batches are gathered and written in large pieces; index entries go where an append of the same batches would have put
-//! them. When [`OutputWriter::finish`] returns, all bytes are durable, the names not yet.
+//! them. The disk is asked to begin with every piece as soon as it is written; what makes it durable is the sync of the files
+//! that [`OutputWriter::finish`] gives back.
 
 use super::{super::LogError, claim::Claim, rewriting::Failure};
 use crate::{
@@ -15,7 +16,7 @@ use crate::{
     segment::{
         IndexLimits, LiveIndex, MAX_RELATIVE_OFFSET, MAX_SEGMENT_BYTES, Segment, SegmentError, SegmentFiles, TxnIndex,
     },
-    storage::{self, Access, File, Op, Storage, StorageError},
+    storage::{self, Access, File, Storage, StorageError},
     types::{Offset, Timestamp},
 };
 use std::{
@@ -46,6 +47,16 @@ impl Output {
         }
         Ok(())
     }
+}
+
+/// An output whose files are written and not yet durable.
+#[derive(Debug)]
+pub(super) struct Written {
+    /// Bytes of the log.
+    pub(super) size: u64,
+    /// Whether there are aborted transactions, and so a file of them.
+    pub(super) has_txns: bool,
+    pub(super) files: Vec<(PathBuf, File)>,
 }
 
 fn remove_if_there(storage: &dyn Storage, path: &Path) -> Result<(), LogError> {
@@ -149,7 +160,9 @@ impl OutputWriter {
     fn flush(&mut self) -> Result<(), LogError> {
         let written = storage::write_at(&*self.storage, &self.log, self.written, &self.buffer);
         written.map_err(|error| self.failed("write", error))?;
-        self.written = self.size();
+        let size = self.size();
+        self.storage.begin_writing_out(&self.log, self.written, size.saturating_sub(self.written));
+        self.written = size;
         self.buffer.clear();
         Ok(())
     }
@@ -159,15 +172,14 @@ impl OutputWriter {
         SegmentError::from(StorageError::new(operation, &path, error)).into()
     }
 
-    /// Writes what is left, the indexes with their last entries, and syncs every file. The log's modification time
-    /// becomes that of its newest source, by which retention counts. Bytes of the log, and whether it has aborted
-    /// transactions.
+    /// Writes what is left and the indexes with their last entries. The log's modification time becomes that of its
+    /// newest source, by which retention counts.
     pub(super) fn finish(
         mut self,
         claim: &Claim,
         aborted: Vec<AbortedTxn>,
         modified_ms: Timestamp,
-    ) -> Result<(u64, bool), LogError> {
+    ) -> Result<Written, LogError> {
         self.flush()?;
         self.index.seal();
         let has_txns = !aborted.is_empty();
@@ -178,20 +190,17 @@ impl OutputWriter {
         if has_txns {
             derived.push((self.files.txn_index(), TxnIndex::new(aborted).encode()));
         }
-        let mut files = Vec::with_capacity(derived.len());
+        let dated = self.storage.set_modified_ms(&self.log, modified_ms);
+        dated.map_err(|error| self.failed("set the modification time of", error))?;
+        let log = self.files.with_suffix(&self.files.log(), Suffix::Cleaned);
+        let mut files = vec![(log, self.log)];
         for (path, bytes) in &derived {
             let path = self.files.with_suffix(path, Suffix::Cleaned);
             let file = claim.while_held(|| Ok(self.storage.open(&path, Access::Create)?))?;
             storage::write_at(&*self.storage, &file, 0, bytes)
                 .map_err(|error| LogError::from(SegmentError::from(StorageError::new("write", &path, error))))?;
-            files.push(file);
+            files.push((path, file));
         }
-        let mut ops: Vec<Op<'_>> = std::iter::once(&self.log).chain(&files).map(Op::sync).collect();
-        self.storage.run(&mut ops);
-        let synced = ops.iter_mut().try_for_each(|op| op.take_result().map(drop));
-        synced.map_err(|error| self.failed("sync the files of", error))?;
-        let dated = self.storage.set_modified_ms(&self.log, modified_ms);
-        dated.map_err(|error| self.failed("set the modification time of", error))?;
-        Ok((self.written, has_txns))
+        Ok(Written { size: self.written, has_txns, files })
     }
 }

@@ -125,6 +125,7 @@ impl Cleaning {
             rest = behind;
             filter.rewrite(group, meter, stats, outputs)?;
         }
+        filter.sync()?;
         stats.segments_read = sources.len();
         stats.segments_written = outputs.len();
         meter.report()?;

@@ -8,6 +8,7 @@ use super::{
     output::{Output, OutputWriter},
     pass::{Cleaning, Walk, control_type, corrupt, count_of, hashed},
     transactions::Transactions,
+    unsynced::Unsynced,
 };
 use crate::{
     format::{FormatError, batch::Batch, record::Record, rewrite::KeptRecord},
@@ -25,11 +26,18 @@ pub(super) struct Filter<'a> {
     options: &'a CleanerOptions,
     transactions: Transactions,
     decompressed: Vec<u8>,
+    unsynced: Unsynced,
 }
 
 impl<'a> Filter<'a> {
     pub(super) fn new(pass: &'a Cleaning, map: &'a OffsetMap, options: &'a CleanerOptions) -> Self {
-        Self { pass, map, options, transactions: Transactions::default(), decompressed: Vec::new() }
+        let (transactions, unsynced) = (Transactions::default(), Unsynced::default());
+        Self { pass, map, options, transactions, decompressed: Vec::new(), unsynced }
+    }
+
+    /// Makes what was written durable.
+    pub(super) fn sync(&mut self) -> Result<(), LogError> {
+        self.unsynced.sync(&*self.pass.storage)
     }
 
     /// Writes what stays of neighbouring segments into one new segment (`Cleaner.cleanSegments`).
@@ -72,11 +80,11 @@ impl<'a> Filter<'a> {
         }
         let failed = |error| StorageError::new("read", &last.files().log(), error);
         let modified_ms = pass.storage.modified_ms(&*last.log()?).map_err(failed)?;
-        let finished = writer.finish(&pass.claim, self.transactions.take_retained(), modified_ms)?;
+        let written = writer.finish(&pass.claim, self.transactions.take_retained(), modified_ms)?;
         if let Some(output) = outputs.last_mut() {
-            (output.size, output.has_txns) = finished;
+            (output.size, output.has_txns) = (written.size, written.has_txns);
         }
-        Ok(())
+        self.unsynced.add(&*pass.storage, written.files)
     }
 
     fn filter_batch(
@@ -98,6 +106,8 @@ impl<'a> Filter<'a> {
         let decision = filter::decide_batch(header, discardable, last, self.pass.first_uncleanable, self.pass.now_ms);
         stats.bytes_read += size;
         if decision.discard_records {
+            let removed = if is_control { &mut stats.removed.markers } else { &mut stats.removed.aborted };
+            removed.add(count_of(batch), header.size());
             if decision.emptied == Emptied::Retain {
                 stats.messages_read += count_of(batch);
                 stats.bytes_written += writer.write_empty(batch)?;
@@ -159,8 +169,18 @@ fn keeps(
         delete_horizon_ms,
     };
     let decision = filter::decide_record(&facts, now_ms);
-    stats.invalid_messages += u64::from(decision == RecordDecision::DropInvalid);
-    decision == RecordDecision::Keep
+    let removed = &mut stats.removed;
+    let removed = match decision {
+        RecordDecision::Keep => return true,
+        RecordDecision::Superseded => &mut removed.superseded,
+        RecordDecision::ExpiredTombstone => &mut removed.tombstones,
+        RecordDecision::Keyless => {
+            stats.invalid_messages += 1;
+            &mut removed.keyless
+        }
+    };
+    removed.add(1, record.body().len());
+    false
 }
 
 /// Why a batch could not be filtered: its bytes, or the disk.
