@@ -11,6 +11,8 @@ mod kafka;
 mod loopback;
 mod machine;
 mod measure;
+#[cfg(feature = "peers")]
+mod peers;
 mod place;
 mod report;
 mod workloads;

@@ -35,7 +35,7 @@ use summary::Run;
 const WARM_UP_SHARE: f64 = 0.25;
 const MAX_WARM_UP_S: f64 = 2.0;
 
-/// Measure durable appends beside floors
+/// Measure durable appends beside floors and peers (built with `--features peers`)
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -112,6 +112,8 @@ impl Args {
 
 /// Measures, shows and writes the report. After an interruption what was measured until then is shown.
 pub(crate) fn run(args: &Args, stop: &AtomicBool) -> Result<(), Failure> {
+    #[cfg(feature = "peers")]
+    crate::peers::silence()?;
     let cases = args.cases()?;
     let subjects = args.subjects()?;
     let place = Place::open(&args.place)?;

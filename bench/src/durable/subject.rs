@@ -1,6 +1,8 @@
 //! Who is measured: anything that takes an append and says when it survives power loss.
 
 use super::case::Case;
+#[cfg(feature = "peers")]
+use crate::peers;
 use crate::{
     Failure,
     floors::{group_commit, model, raw_journal},
@@ -52,7 +54,7 @@ pub(crate) enum Role {
     #[allow(dead_code)]
     Engine,
     /// The peer that others are compared with.
-    #[allow(dead_code)]
+    #[cfg_attr(not(feature = "peers"), allow(dead_code))]
     RaftEngine,
     /// For comparison.
     Other,
@@ -77,7 +79,7 @@ impl Subject {
         Self { name, role, open: Open::InFlight(open), note: "" }
     }
 
-    #[allow(dead_code)]
+    #[cfg_attr(not(feature = "peers"), allow(dead_code))]
     pub(crate) const fn threads(
         name: &'static str,
         role: Role,
@@ -90,7 +92,10 @@ impl Subject {
 
 /// Everybody, in the order of a round. The engine belongs before the floors.
 pub(crate) fn all() -> Vec<Subject> {
-    FLOORS.to_vec()
+    let subjects = FLOORS.to_vec();
+    #[cfg(feature = "peers")]
+    let subjects = [subjects, peers::all()].concat();
+    subjects
 }
 
 const FLOORS: [Subject; 8] = [
