@@ -58,6 +58,28 @@ impl Kafka {
         Ok(Self { program: oracle.join("kafka-bench") })
     }
 
+    /// The lines of `kafka-bench` about these cases.
+    pub(crate) fn run(
+        &self,
+        only: &str,
+        options: &[String],
+        rounds: usize,
+        scratch: &Path,
+    ) -> Result<Vec<Value>, Failure> {
+        let output = Command::new(&self.program)
+            .arg("--dir")
+            .arg(scratch)
+            .args(["--only", only, "--repeats", &rounds.to_string()])
+            .args(options)
+            .output()?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            return Err(format!("kafka-bench --only {only}: {said}").into());
+        }
+        let text = String::from_utf8_lossy(&output.stdout);
+        Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+    }
+
     /// Kafka's row for a workload, with the median of ours over its own; none if Kafka is not measured with it.
     pub(crate) fn measure(
         &self,
@@ -75,17 +97,12 @@ impl Kafka {
             Case::Compact => 4 * (workloads::compacted_bytes(plan) >> 20),
             _ => plan.bytes >> 20,
         };
-        let output = Command::new(&self.program)
-            .arg("--dir")
-            .arg(scratch)
-            .args(["--only", only, "--seconds", "1"])
-            .args(["--repeats", &plan.rounds.to_string(), "--size-mb", &size_mib.to_string()])
-            .output()?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        let mut lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let line = lines.find(|line| case.is(line)).ok_or_else(|| {
-            format!("kafka-bench --only {only} has no result: {}", String::from_utf8_lossy(&output.stderr))
-        })?;
+        let options = ["--seconds".to_owned(), "1".to_owned(), "--size-mb".to_owned(), size_mib.to_string()];
+        let lines = self.run(only, &options, plan.rounds, scratch)?;
+        let line = lines
+            .iter()
+            .find(|line| case.is(line))
+            .ok_or_else(|| format!("kafka-bench --only {only} has no result"))?;
         let figure = |which: &str| line.get(name).and_then(|f| f.get(which)).and_then(Value::as_f64);
         let (Some(min), Some(median), Some(max)) = (figure("min"), figure("median"), figure("max")) else {
             return Err(format!("kafka-bench --only {only} has no {name}").into());

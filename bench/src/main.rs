@@ -5,15 +5,22 @@
 #![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
 
 mod corpus;
+mod durable;
+mod floors;
 mod kafka;
+mod loopback;
 mod machine;
 mod measure;
+#[cfg(feature = "peers")]
+mod peers;
+mod place;
 mod report;
 mod workloads;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use measure::Row;
+use place::{Place, PlaceArgs};
 use std::{
     path::PathBuf,
     process::ExitCode,
@@ -22,18 +29,18 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
 };
-use tempfile::TempDir;
 
 /// Measure duramen beside the raw system calls on this disk.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version, args_conflicts_with_subcommands = true)]
 struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    place: PlaceArgs,
     /// Seconds to spend, about
     #[arg(long, default_value_t = 60)]
     seconds: u64,
-    /// Where to write: a directory on the disk to be measured (default: the current one)
-    #[arg(long)]
-    dir: Option<PathBuf>,
     /// Replay the batches of this Kafka partition directory instead of the corpus
     #[arg(long)]
     input: Option<PathBuf>,
@@ -51,6 +58,11 @@ struct Args {
     report: PathBuf,
 }
 
+#[derive(Debug, Subcommand)]
+enum Command {
+    Durable(durable::Args),
+}
+
 fn main() -> ExitCode {
     match run(&Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -61,14 +73,21 @@ fn main() -> ExitCode {
     }
 }
 
-type Failure = Box<dyn std::error::Error>;
+type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 fn run(args: &Args) -> Result<(), Failure> {
-    let home = args.dir.clone().unwrap_or_else(|| PathBuf::from("."));
-    let scratch = TempDir::with_prefix_in("duramen-bench-", &home)?;
     let stop = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&stop);
     ctrlc::set_handler(move || seen.store(true, Ordering::SeqCst))?;
+    match &args.command {
+        None => buffered(args, &stop),
+        Some(Command::Durable(args)) => durable::run(args, &stop),
+    }
+}
+
+/// The workloads that wait for no disk, or for one file at a time.
+fn buffered(args: &Args, stop: &AtomicBool) -> Result<(), Failure> {
+    let scratch = Place::open(&args.place)?;
     let machine = machine::describe(scratch.path())?;
     println!("{machine}");
     let batches = corpus::load(args.input.as_deref())?;
@@ -92,7 +111,7 @@ fn run(args: &Args) -> Result<(), Failure> {
     let mut rows: Vec<Row> = Vec::new();
     for workload in wanted {
         bar.set_message(workload.name);
-        rows.extend(measure::interleave(workload, &batches, &plan, scratch.path(), &stop, &bar)?);
+        rows.extend(measure::interleave(workload, &batches, &plan, scratch.path(), stop, &bar)?);
         if stop.load(Ordering::SeqCst) {
             bar.abandon();
             return Err("interrupted; the disk is left clean".into());

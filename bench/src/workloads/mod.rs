@@ -4,7 +4,7 @@ mod append;
 mod compact;
 mod open;
 mod read;
-mod shapes;
+pub(crate) mod shapes;
 
 use crate::{
     Failure,

@@ -223,6 +223,15 @@ impl LogManager {
         first_failure
     }
 
+    /// Makes the commit journals now, rather than in the background at the first append that is to be flushed. Until a
+    /// directory has its journal, such appends are made durable by group commit.
+    ///
+    /// # Errors
+    /// [`OpenError::Storage`]: group commits go on.
+    pub fn prepare(&self) -> Result<(), OpenError> {
+        self.directories.iter().try_for_each(|directory| Ok(directory.committer.make_journal()?))
+    }
+
     /// Deletes a partition; see [`LogDirectory::delete`].
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use crate::{
         partition::{Begun, Partition},
         waiting::Wakes,
     },
-    storage::Op,
+    storage::{Op, StorageError},
     types::TopicPartition,
 };
 use std::{
@@ -22,6 +22,8 @@ use std::{
 const SPILL_FROM: u64 = 650;
 /// Up to where they are written then.
 const SPILL_TO_FREE: u64 = 450;
+/// Writes to the journal in flight, at most.
+const MAX_JOURNAL_WRITES: usize = 4;
 /// Least bytes of a piece.
 const MIN_PIECE_BYTES: usize = 16 << 10;
 
@@ -32,8 +34,9 @@ impl Committer {
         if self.failed.get().is_some() {
             return false;
         }
-        if asked.journal && self.journal.get().is_none() {
-            self.make_journal();
+        if asked.journal {
+            // Nothing depends on it yet: group commits go on, and the next append asks again.
+            let _ = self.make_journal();
         }
         if !asked.flushes.is_empty() {
             self.group_commit(&asked.flushes);
@@ -86,21 +89,31 @@ impl Committer {
         }
     }
 
-    fn make_journal(&self) {
+    /// Makes the journal, if there is none and there is to be one.
+    pub(in crate::manager) fn make_journal(&self) -> Result<(), StorageError> {
+        // Guards the making.
+        let mut made = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.journal.get().is_some() || self.options.journal_bytes == 0 {
+            return Ok(());
+        }
         let options = JournalOptions {
             bytes: self.options.journal_bytes,
             block_bytes: self.options.journal_block_bytes,
-            in_flight: self.options.journal_writes,
+            in_flight: self.options.journal_writes.clamp(1, MAX_JOURNAL_WRITES),
         };
         match Journal::create(&self.storage, unique_id(), options, &self.metrics) {
             Ok((journal, writer)) => {
                 let is_first = self.pieces.set(writer.pieces()).is_ok() && self.journal.set(journal).is_ok();
-                debug_assert!(is_first, "one thread makes the journal");
-                *self.writer.lock().unwrap_or_else(PoisonError::into_inner) = Some(writer);
+                debug_assert!(is_first, "it is made once");
+                *made = Some(writer);
                 self.has_writer.notify_all();
+                Ok(())
             }
-            // Nothing depends on it yet: group commits go on, and the next append asks again.
-            Err(_) => drop(Journal::remove(&*self.storage)),
+            Err(error) => {
+                // What is left of it is removed by the next open, too.
+                let _ = Journal::remove(&*self.storage);
+                Err(error)
+            }
         }
     }
 

@@ -4,126 +4,28 @@
 //! with no lock held. Knows nothing of how the directory's threads work. Keeps: frames of a partition are in the journal in
 //! the order of its log; an append that was to be durable gets its ticket before the lock is released.
 
+mod append;
+mod upkeep;
+
+pub use append::{Append, Durability, PartitionError, TryAppendError};
+pub(super) use upkeep::Begun;
+
 use super::{
     commit::{Committer, Route},
-    directory,
     journal::{Ack, Entry, PieceWrite},
     marks::Marks,
     options::HighWatermarkPolicy,
-    waiting::{LongPoll, Mark, Position, Readable, Ticket, WaitError, Wakes, Watch},
+    waiting::{LongPoll, Mark, Position, Readable, Ticket, Wakes, Watch},
 };
 use crate::{
-    error::KafkaErrorCode,
     log::{
         AppendAsLeader, AppendInfo, Fetch, Fetched, Gathered, Isolation, Log, LogError, LogOffsets, LogReader,
-        PendingFlush, ValidatedBatch,
+        ValidatedBatch,
     },
     segment::Gather,
     types::{LeaderEpoch, Offset, Timestamp, TopicPartition},
 };
-use std::{
-    ops::Deref,
-    pin::Pin,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicI64, Ordering},
-    },
-    task::{Context, Poll},
-    thread,
-    time::{Duration, Instant},
-};
-
-/// What an append has to survive before its ticket says that it is done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Durability {
-    /// The death of the process: it is in the page cache when the call returns, as in Kafka.
-    Written,
-    /// Power loss.
-    #[default]
-    Flushed,
-}
-
-/// An operation of a [`Partition`] failed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum PartitionError {
-    /// The log refuses.
-    #[error(transparent)]
-    Log(#[from] LogError),
-    /// The partition's directory failed: nothing of it is written any more until it is opened again. Reads go on.
-    #[error("the log directory failed: {cause}")]
-    DirectoryFailed {
-        /// The first failure.
-        cause: Arc<str>,
-    },
-    /// The partition was closed or deleted.
-    #[error("the partition was closed")]
-    Closed,
-}
-
-impl PartitionError {
-    /// Kafka's code for this error.
-    #[must_use]
-    pub fn kafka_error_code(&self) -> KafkaErrorCode {
-        match self {
-            Self::Log(error) => error.kafka_error_code(),
-            Self::DirectoryFailed { .. } => KafkaErrorCode::KafkaStorageError,
-            Self::Closed => KafkaErrorCode::NotLeaderOrFollower,
-        }
-    }
-}
-
-/// Why [`Partition::try_append_as_leader`] did not append.
-#[derive(Debug, thiserror::Error)]
-pub enum TryAppendError {
-    /// The directory has as much on its way to the disk as it may have: the batch comes back.
-    #[error("the log directory is busy")]
-    Busy(ValidatedBatch),
-    /// It failed.
-    #[error(transparent)]
-    Failed(#[from] PartitionError),
-}
-
-/// An append that was made, and the ticket for its being durable. Wait for it as for any [`Ticket`]; or drop it, and the
-/// append goes its way all the same.
-#[derive(Debug)]
-pub struct Append {
-    /// What it did. A duplicate has the offsets of the batch that it repeats.
-    pub info: AppendInfo,
-    ticket: Ticket,
-}
-
-impl Append {
-    /// The ticket alone, to be given to a function or a queue.
-    pub fn into_ticket(self) -> Ticket {
-        self.ticket
-    }
-
-    /// Waits until the append is as durable as was asked for.
-    ///
-    /// # Errors
-    /// As [`Ticket::wait`].
-    pub fn wait(&self, deadline: Option<Instant>) -> Result<AppendInfo, WaitError> {
-        self.ticket.wait(deadline).map(|()| self.info)
-    }
-}
-
-impl Deref for Append {
-    type Target = Ticket;
-
-    fn deref(&self) -> &Ticket {
-        &self.ticket
-    }
-}
-
-impl Future for Append {
-    type Output = Result<AppendInfo, WaitError>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let info = self.info;
-        Pin::new(&mut self.ticket).poll(context).map_ok(|()| info)
-    }
-}
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicI64};
 
 /// A partition of a [`crate::LogManager`]: appends, reads and waits from any thread.
 #[derive(Debug)]
@@ -490,20 +392,6 @@ impl Partition {
     }
 }
 
-/// How long apart a sync that is under way is looked at.
-const SYNC_PAUSE: Duration = Duration::from_micros(200);
-
-/// What became of the wish to sync a log.
-#[derive(Debug)]
-pub(super) enum Begun {
-    /// This has to be synced, to be durable up to the mark.
-    Flush(PendingFlush, Mark),
-    /// Somebody has the log: try again.
-    Busy,
-    /// There is nothing to do.
-    Nothing,
-}
-
 /// An append that was made, and what is to be done once the lock is released.
 struct Appended {
     append: Append,
@@ -524,130 +412,5 @@ impl State {
     /// Where an append that went to the file began.
     fn position_before(&self, info: &AppendInfo) -> u64 {
         self.log.reader().log_end().position.saturating_sub(info.bytes)
-    }
-}
-
-/// What the directory's threads do with a partition.
-impl Partition {
-    /// The lowest mark of gathered bytes that the segment's file does not have.
-    pub(super) fn oldest_mark(&self) -> Option<u64> {
-        self.reader.active_segment()?.oldest_mark()
-    }
-
-    /// Whether it holds memory.
-    pub(super) fn is_gathering(&self) -> bool {
-        self.reader.active_segment().is_some_and(|active| active.is_gathering())
-    }
-
-    /// Whether nothing was appended since this was asked last, and memory is held.
-    pub(super) fn is_idle(&self) -> bool {
-        let end = self.watch.get(Position::LogEnd);
-        self.seen_end.swap(end, Ordering::Relaxed) == end && self.is_gathering()
-    }
-
-    /// Writes gathered bytes with a lower mark to the segment's file.
-    pub(super) fn spill_before(&self, mark: u64, now: u64) -> Result<(), LogError> {
-        match self.reader.active_segment() {
-            Some(active) => Ok(active.spill_before(mark, now)?),
-            None => Ok(()),
-        }
-    }
-
-    /// Writes everything to the segment's file and lets go of the memory, if nothing is being appended right now.
-    pub(super) fn rest(&self) -> Result<(), LogError> {
-        match self.state.try_lock() {
-            Ok(mut guard) => guard.as_mut().map_or(Ok(()), |state| state.log.spill()),
-            Err(_) => Ok(()),
-        }
-    }
-
-    /// Notes that the segments have durably what frames below `mark` say, and where the next such moment will be; `now` is
-    /// the mark of frames that are added now.
-    pub(super) fn on_checkpoint(&self, mark: u64, now: u64) {
-        // Whoever has the log may be waiting for the thread that calls this.
-        let Ok(mut guard) = self.state.try_lock() else { return };
-        let Some(state) = guard.as_mut() else { return };
-        if let Some(candidate) = state.candidate.filter(|candidate| candidate.mark < mark) {
-            state.log.raise_recovery_point(candidate.offset, candidate.cuts);
-            state.candidate = None;
-        }
-        if state.candidate.is_none() && state.log.is_in_journal() && state.is_in_journal_up_to_its_end() {
-            let offset = state.log.offsets().log_end;
-            state.candidate = Some(Candidate { mark: now, offset, cuts: state.log.cuts() });
-        }
-    }
-
-    /// Begins a sync of the log, unless somebody else has it right now.
-    pub(super) fn begin_flush(&self) -> Begun {
-        let Ok(mut guard) = self.state.try_lock() else { return Begun::Busy };
-        let Some(state) = guard.as_mut() else { return Begun::Nothing };
-        let end = state.marks.end();
-        let wakes = match state.log.begin_flush() {
-            Ok(Some(flush)) => return Begun::Flush(flush, end),
-            Ok(None) => self.watch.advance(&[(Position::Flushed, end)]),
-            Err(error) => self.watch.fail(error.to_string().into()),
-        };
-        let poison = state.log.poison_cause();
-        drop(guard);
-        self.report_poison(poison);
-        wakes.fire();
-        Begun::Nothing
-    }
-
-    /// Ends a sync of the log, and tells whoever waits.
-    pub(super) fn finish_flush(&self, flush: &PendingFlush, end: Mark, result: std::io::Result<()>) -> Wakes {
-        let mut guard = self.lock();
-        let Some(state) = guard.as_mut() else { return Wakes::default() };
-        match state.log.finish_flush(flush, result) {
-            Ok(recovery_point) if recovery_point >= end.offset => self.watch.advance(&[(Position::Flushed, end)]),
-            // The log was cut meanwhile: those who waited were told.
-            Ok(_) => Wakes::default(),
-            Err(error) => {
-                drop(guard);
-                self.report_poison(Some(error.to_string()));
-                Wakes::default()
-            }
-        }
-    }
-
-    /// Whether no sync of the log's files has failed. Waits for one that is under way. Takes no lock: whoever has the log
-    /// may be waiting for the caller.
-    pub(super) fn is_sound(&self) -> bool {
-        let Some(active) = self.reader.active_segment() else { return true };
-        loop {
-            match active.soundness() {
-                Some(is_sound) => return is_sound,
-                None => thread::sleep(SYNC_PAUSE),
-            }
-        }
-    }
-
-    /// Tells everybody who waits that nothing will come.
-    pub(super) fn fail(&self, cause: &str) {
-        self.watch.fail(cause.into()).fire();
-    }
-
-    /// Takes the log out, to be closed or deleted; nobody gets it any more.
-    pub(super) fn take(&self) -> Option<Log> {
-        let log = self.lock().take().map(|state| state.log);
-        self.watch.close().fire();
-        log
-    }
-
-    /// Makes the journal forget the log, durably, and takes it away; where that fails it stays.
-    pub(super) fn take_out_of_journal(&self) -> Result<(), LogError> {
-        let mut guard = self.lock();
-        if let Some(state) = guard.as_mut() {
-            state.log.leave_journal()?;
-        }
-        drop(guard.take());
-        drop(guard);
-        self.watch.close().fire();
-        Ok(())
-    }
-
-    /// What the checkpoints say of the log, if it is still there.
-    pub(super) fn checkpoint_entry(&self) -> Option<directory::Entry> {
-        self.lock().as_ref().map(|state| directory::entry(&self.name, &state.log))
     }
 }
