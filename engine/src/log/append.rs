@@ -3,12 +3,14 @@
 use super::{
     Log, LogError,
     epochs::EpochCache,
+    open,
     producers::{Claims, VerificationGuard},
     roll::{self, ActiveSegment},
     state::LogOffsetMetadata,
     validate::ValidatedBatch,
 };
 use crate::{
+    config::LogConfig,
     format::{
         batch::{self, BatchHeader, Batches, Frame},
         control::EndTxnMarker,
@@ -91,6 +93,14 @@ struct Incoming<'a> {
     gather: Option<&'a Gather>,
 }
 
+/// What an append has to know of the log as it is.
+struct Moment {
+    log_start: Offset,
+    recovery_point: Offset,
+    log_end: Offset,
+    active: Arc<Segment>,
+}
+
 /// Where gathered batches lie, for whoever makes them durable and writes them.
 #[derive(Debug)]
 pub(crate) struct Gathered {
@@ -146,8 +156,8 @@ impl Log {
         gather: Option<&Gather>,
     ) -> Result<(AppendInfo, Option<Gathered>), LogError> {
         self.check_writable()?;
-        let log_end = self.shared.read().log_end.offset;
-        batch.assign(log_end, append.leader_epoch)?;
+        let moment = self.moment()?;
+        batch.assign(moment.log_end, append.leader_epoch)?;
         let claims = Claims {
             origin: batch.origin(),
             guard: append.guard,
@@ -163,7 +173,7 @@ impl Log {
             claims: Some(claims),
             gather,
         };
-        self.append(&incoming, append.now_ms)
+        self.append(&incoming, &moment, append.now_ms)
     }
 
     /// Appends batches that a leader sent, with their offsets and epochs: one set, byte for byte. Gaps between offsets
@@ -197,7 +207,8 @@ impl Log {
         let (Some(first), Some(last)) = (headers.first(), headers.last()) else {
             return Ok(None);
         };
-        let log_end = self.shared.read().log_end.offset;
+        let moment = self.moment()?;
+        let log_end = moment.log_end;
         // A negative base is no offset to compare: what Kafka compares then is the end of the batch.
         let reaches = if first.base_offset() < 0 { first.last_offset() } else { first.base_offset() };
         if reaches < log_end {
@@ -212,7 +223,7 @@ impl Log {
         let markers = markers(bytes)?;
         let incoming =
             Incoming { bytes, headers: &headers, markers: &markers, log_append_time: None, claims: None, gather };
-        self.append(&incoming, now_ms).map(Some)
+        self.append(&incoming, &moment, now_ms).map(Some)
     }
 
     /// Writes batches whose offsets are assigned. Epochs and a new segment come before the producer is asked, so that a
@@ -220,31 +231,30 @@ impl Log {
     fn append(
         &mut self,
         incoming: &Incoming<'_>,
+        moment: &Moment,
         now_ms: Timestamp,
     ) -> Result<(AppendInfo, Option<Gathered>), LogError> {
         let (Some(first), Some(last)) = (incoming.headers.first(), incoming.headers.last()) else {
             return Err(LogError::NothingToAppend);
         };
         let config = self.config();
-        let recovery_point = self.shared.read().recovery_point;
         self.assign_epochs(incoming.headers)?;
         let size = u64::try_from(incoming.bytes.len()).unwrap_or(u64::MAX);
         if size > u64::from(config.segment_bytes) {
             return Err(LogError::RecordListTooLarge { size, limit: u64::from(config.segment_bytes) });
         }
         let max_timestamp = incoming.headers.iter().filter_map(BatchHeader::max_timestamp).max();
-        let rolled =
-            self.must_roll(&roll::Incoming { size, max_timestamp, last_offset: last.last_offset() }, now_ms)?;
+        let wanted = roll::Incoming { size, max_timestamp, last_offset: last.last_offset() };
+        let rolled = self.must_roll(&moment.active, &wanted, &config, now_ms);
         if rolled {
-            let log_end = self.shared.read().log_end.offset;
-            self.roll_at(first.base_offset().max(log_end), now_ms)?;
+            self.roll_at(first.base_offset().max(moment.log_end), now_ms)?;
         }
         let info = AppendInfo {
             first_offset: first.base_offset(),
             last_offset: last.last_offset(),
             max_timestamp,
             log_append_time: incoming.log_append_time,
-            log_start_offset: self.shared.read().log_start,
+            log_start_offset: moment.log_start,
             bytes: size,
             rolled,
             is_duplicate: false,
@@ -258,8 +268,9 @@ impl Log {
             let known = AppendInfo { first_offset, last_offset, log_append_time, bytes: 0, is_duplicate: true, ..info };
             return Ok((known, None));
         }
-        let gathered = self.write(incoming, last.next_offset())?;
-        let unflushed = u64::try_from(last.next_offset().saturating_sub(recovery_point)).unwrap_or(0);
+        let active = if rolled { self.active()? } else { Arc::clone(&moment.active) };
+        let gathered = self.write(active, incoming, last.next_offset())?;
+        let unflushed = u64::try_from(last.next_offset().saturating_sub(moment.recovery_point)).unwrap_or(0);
         // What is gathered is about to be durable without the segment.
         if gathered.is_none() && unflushed >= config.flush_messages {
             self.flush()?;
@@ -267,9 +278,20 @@ impl Log {
         Ok((info, gathered))
     }
 
+    fn moment(&self) -> Result<Moment, LogError> {
+        let view = self.shared.read();
+        let active = view.active().map(Arc::clone).ok_or_else(open::no_segment)?;
+        let (log_start, recovery_point) = (view.log_start, view.recovery_point);
+        Ok(Moment { log_start, recovery_point, log_end: view.log_end.offset, active })
+    }
+
     /// Writes the batches, takes note of them and lets readers see them.
-    fn write(&mut self, incoming: &Incoming<'_>, next_offset: Offset) -> Result<Option<Gathered>, LogError> {
-        let active = self.active()?;
+    fn write(
+        &mut self,
+        active: Arc<Segment>,
+        incoming: &Incoming<'_>,
+        next_offset: Offset,
+    ) -> Result<Option<Gathered>, LogError> {
         let position = active.size();
         let was_empty = position == 0;
         let full = active
@@ -291,29 +313,28 @@ impl Log {
         Ok(incoming.gather.map(|_| Gathered { segment: active, position, full }))
     }
 
-    fn must_roll(&self, incoming: &roll::Incoming, now_ms: Timestamp) -> Result<bool, LogError> {
-        let config = self.config();
-        let active = self.active()?;
+    fn must_roll(&self, active: &Segment, incoming: &roll::Incoming, config: &LogConfig, now_ms: Timestamp) -> bool {
         let facts = ActiveSegment {
             base_offset: active.base_offset(),
             size: active.size(),
             index_full: active.is_index_full(),
             created_ms: active.created_ms().unwrap_or(self.opened_ms),
             first_timestamp: self.segment_first_timestamp,
-            jitter_ms: roll::jitter_ms(&config, self.jitter_seed, active.base_offset()),
+            jitter_ms: roll::jitter_ms(config, self.jitter_seed, active.base_offset()),
         };
-        Ok(roll::should_roll(&facts, incoming, &config, now_ms))
+        roll::should_roll(&facts, incoming, config, now_ms)
     }
 
     /// A new epoch is durable before the first batch that carries it.
     fn assign_epochs(&mut self, headers: &[BatchHeader]) -> Result<(), LogError> {
-        let known = Arc::clone(&self.shared.read().epochs);
-        let is_new = |header: &BatchHeader| {
-            header.leader_epoch().is_some_and(|epoch| !known.covers(epoch, header.base_offset()))
+        let latest = self.latest_epoch;
+        let is_known = |header: &BatchHeader, epoch| {
+            latest.is_some_and(|latest| latest.epoch == epoch && header.base_offset() >= latest.start_offset)
         };
-        if !headers.iter().any(is_new) {
+        if headers.iter().all(|header| header.leader_epoch().is_none_or(|epoch| is_known(header, epoch))) {
             return Ok(());
         }
+        let known = Arc::clone(&self.shared.read().epochs);
         let mut epochs = EpochCache::clone(&known);
         for header in headers {
             if let Some(epoch) = header.leader_epoch() {
@@ -339,6 +360,10 @@ impl Log {
     fn publish(&mut self, log_end: Offset, segment_base_offset: Offset, position: u64) {
         let mut view = self.shared.write();
         view.log_end = LogOffsetMetadata { offset: log_end, segment_base_offset, position };
+        if self.is_sole_replica {
+            view.high_watermark = log_end;
+            self.producers.on_high_watermark(log_end);
+        }
         view.first_unstable = self.producers.first_unstable_offset();
     }
 }

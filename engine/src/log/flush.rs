@@ -95,9 +95,9 @@ impl Log {
         self.storage().sync_dir(&self.dir).map_err(|error| self.poison(error))?;
         active.release_index();
         let mut view = self.shared.write();
-        let mut segments = Segments::clone(&view.segments);
+        let mut segments = Segments::clone(view.segments());
         segments.insert(Arc::new(segment));
-        view.segments = Arc::new(segments);
+        view.set_segments(segments);
         view.log_end = LogOffsetMetadata { offset: base_offset, segment_base_offset: base_offset, position: 0 };
         view.recovery_point = view.recovery_point.max(base_offset);
         Ok(())

@@ -48,7 +48,7 @@ pub use validate::{AppendOrigin, ValidatedBatch, ValidationPolicy, validate};
 
 use crate::{
     config::LogConfig,
-    format::{names, partition_metadata, uuid::Uuid},
+    format::{checkpoint::EpochEntry, names, partition_metadata, uuid::Uuid},
     segment::{AppendFailure, Segment},
     storage::{self, Access, Storage},
     types::{Offset, Timestamp, TopicPartition},
@@ -88,6 +88,9 @@ const MAX_METADATA_BYTES: u64 = 4 << 10;
 #[derive(Debug)]
 pub struct Log {
     shared: Arc<Shared>,
+    config: Arc<LogConfig>,
+    /// The newest epoch and where it begins.
+    latest_epoch: Option<EpochEntry>,
     checkpoints: Arc<Checkpoints>,
     dir: PathBuf,
     snapshots: Snapshots,
@@ -109,6 +112,8 @@ pub struct Log {
     in_journal: bool,
     /// How often the log was cut.
     cuts: u64,
+    /// Whether what is appended is committed at once.
+    is_sole_replica: bool,
 }
 
 impl Log {
@@ -138,8 +143,11 @@ impl Log {
         producers: ProducerState,
         options: &OpenOptions,
     ) -> Result<Self, LogError> {
+        let latest_epoch = shared.read().epochs.entries().last().copied();
         let mut log = Self {
             shared,
+            config: Arc::clone(&options.config),
+            latest_epoch,
             checkpoints,
             dir,
             snapshots,
@@ -156,6 +164,7 @@ impl Log {
             poisoned: None,
             in_journal: false,
             cuts: 0,
+            is_sole_replica: false,
         };
         log.segment_first_timestamp = log.first_timestamp(&*log.active()?)?;
         log.topic_id = log.read_topic_id()?;
@@ -183,12 +192,12 @@ impl Log {
     /// The configuration.
     #[must_use]
     pub fn config(&self) -> Arc<LogConfig> {
-        self.shared.config()
+        Arc::clone(&self.config)
     }
 
     /// Changes the configuration; what is already written stays as it is.
     pub fn set_config(&mut self, config: LogConfig) {
-        self.shared.set_config(config);
+        self.config = Arc::new(config);
     }
 
     /// Whether a failed write or sync keeps the log from being appended to until it is opened again.
@@ -202,7 +211,7 @@ impl Log {
     }
 
     fn active(&self) -> Result<Arc<Segment>, LogError> {
-        self.shared.read().segments.active().map(Arc::clone).ok_or_else(open::no_segment)
+        self.shared.read().active().map(Arc::clone).ok_or_else(open::no_segment)
     }
 
     fn check_writable(&self) -> Result<(), LogError> {
@@ -274,6 +283,6 @@ impl Log {
     /// Base offset of the first segment.
     #[must_use]
     pub fn first_base_offset(&self) -> Offset {
-        self.shared.read().segments.first().map_or(0, |first| first.base_offset())
+        self.shared.read().segments().first().map_or(0, |first| first.base_offset())
     }
 }

@@ -32,6 +32,7 @@ impl Log {
         let bytes = checkpoint::encode_epochs(epochs.entries());
         let path = self.dir.join(names::LEADER_EPOCH_CHECKPOINT);
         storage::write_atomically(self.storage(), &path, &bytes).map_err(SegmentError::from)?;
+        self.latest_epoch = epochs.entries().last().copied();
         self.shared.write().epochs = Arc::new(epochs);
         Ok(())
     }
@@ -53,6 +54,12 @@ impl Log {
         self.producers.on_high_watermark(view.high_watermark);
         view.first_unstable = self.producers.first_unstable_offset();
         view.high_watermark
+    }
+
+    /// Says that there are no other replicas: the high watermark goes to the log end, and with it from now on.
+    pub fn set_sole_replica(&mut self) {
+        self.is_sole_replica = true;
+        self.update_high_watermark(Offset::MAX);
     }
 
     /// Moves the high watermark up to `offset`, as a leader does once replicas have it; where it was, or `None` if it does

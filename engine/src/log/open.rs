@@ -38,7 +38,7 @@ const MAX_EPOCH_BYTES: u64 = 64 << 20;
 #[derive(Debug, Clone)]
 pub struct OpenOptions {
     /// The topic's configuration.
-    pub config: LogConfig,
+    pub config: Arc<LogConfig>,
     /// Whether the log directory was closed in order.
     pub clean: bool,
     /// The high watermark as it was checkpointed.
@@ -63,9 +63,9 @@ pub struct OpenOptions {
 impl OpenOptions {
     /// An unclean open with Kafka's defaults at the given time.
     #[must_use]
-    pub fn new(config: LogConfig, now_ms: Timestamp) -> Self {
+    pub fn new(config: impl Into<Arc<LogConfig>>, now_ms: Timestamp) -> Self {
         Self {
-            config,
+            config: config.into(),
             clean: false,
             high_watermark: 0,
             now_ms,
@@ -126,11 +126,7 @@ impl Opening<'_> {
     /// Removes leftovers and finishes swaps; the listing that remains.
     fn clean_up(&mut self) -> Result<Listing, LogError> {
         match self.storage.create_dir(&self.dir) {
-            Ok(()) => {
-                // What may still be said of an older partition of the name.
-                self.checkpoints.lower(self.partition, 0)?;
-                self.storage.sync_dir(Path::new(""))?;
-            }
+            Ok(()) => self.storage.sync_dir(Path::new(""))?,
             Err(error) if error.source.kind() == std::io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error.into()),
         }
@@ -504,19 +500,13 @@ impl Opening<'_> {
         let high_watermark = self.options.high_watermark.clamp(log_start, log_end);
         replay.producers.on_high_watermark(high_watermark);
         replay.producers.on_log_start(log_start);
-        let view = View {
-            segments: Arc::new(segments),
-            epochs: Arc::new(replay.epochs),
-            log_start,
-            high_watermark,
-            first_unstable: replay.producers.first_unstable_offset(),
-            recovery_point: recovery_point.min(log_end),
-            log_end: metadata,
-            failed: false,
-        };
+        let mut view = View::new(segments, replay.epochs, metadata);
+        view.log_start = log_start;
+        view.high_watermark = high_watermark;
+        view.first_unstable = replay.producers.first_unstable_offset();
+        view.recovery_point = recovery_point.min(log_end);
         let write_epochs = self.epochs_on_disk.as_ref() != Some(&*view.epochs);
-        let shared =
-            Arc::new(Shared::new(Arc::clone(self.storage), self.partition.clone(), self.options.config.clone(), view));
+        let shared = Arc::new(Shared::new(Arc::clone(self.storage), self.partition.clone(), view));
         let log = Log::assemble(
             shared,
             Arc::clone(self.checkpoints),

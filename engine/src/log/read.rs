@@ -159,7 +159,7 @@ impl LogReader {
 
     /// The segment that is being appended to.
     pub(crate) fn active_segment(&self) -> Option<Arc<Segment>> {
-        self.shared.read().segments.active().map(Arc::clone)
+        self.shared.read().active().map(Arc::clone)
     }
 
     /// Where the log ends.
@@ -192,9 +192,9 @@ impl LogReader {
     /// slice turns out to be in its way: what met the claim fails although nothing shows it afterwards.
     fn is_stale(&self, view: &View, error: &LogError) -> bool {
         let now = self.shared.read();
-        let claimed = view.segments.iter().any(|segment| segment.is_replaced());
+        let claimed = view.segments().iter().any(|segment| segment.is_replaced());
         let given_back = !claimed && matches!(error, LogError::Segment(SegmentError::Replaced { .. }));
-        given_back || (claimed && !now.failed) || !Arc::ptr_eq(&view.segments, &now.segments)
+        given_back || (claimed && !now.failed) || !Arc::ptr_eq(view.segments(), now.segments())
     }
 
     /// Answers a question by time, for a reader that sees as far as `isolation`
@@ -254,13 +254,13 @@ impl LogReader {
     /// # Errors
     /// [`LogError::Segment`] or [`LogError::Storage`] when one cannot be read.
     pub fn segments(&self) -> Result<Vec<SegmentSummary>, LogError> {
-        self.look(|view| view.segments.iter().map(|segment| summary(segment)).collect())
+        self.look(|view| view.segments().iter().map(|segment| summary(segment)).collect())
     }
 
     /// Bytes of all log files.
     #[must_use]
     pub fn size(&self) -> u64 {
-        self.shared.view().segments.iter().map(|segment| segment.size()).sum()
+        self.shared.view().segments().iter().map(|segment| segment.size()).sum()
     }
 }
 
@@ -305,14 +305,14 @@ fn read(view: &View, fetch: &Fetch) -> Result<Fetched, LogError> {
         return Ok(Fetched::nothing(Some(start)));
     }
     let bound = metadata_at(view, bound)?.unwrap_or(view.log_end);
-    let Some(mut segment) = view.segments.floor(fetch.offset) else {
+    let Some(mut segment) = view.segments().floor(fetch.offset) else {
         return Err(out_of_range);
     };
     loop {
         if let Some(found) = read_segment(segment, fetch, &bound)? {
             return add_aborted(view, segment, fetch, found);
         }
-        match view.segments.higher(segment.base_offset()) {
+        match view.segments().higher(segment.base_offset()) {
             Some(higher) => segment = higher,
             None => return Ok(Fetched::nothing(Some(view.log_end))),
         }
@@ -351,7 +351,7 @@ fn metadata_at(view: &View, offset: Offset) -> Result<Option<LogOffsetMetadata>,
     if offset == view.log_end.offset {
         return Ok(Some(view.log_end));
     }
-    let mut segment = view.segments.floor(offset).or_else(|| view.segments.first());
+    let mut segment = view.segments().floor(offset).or_else(|| view.segments().first());
     while let Some(candidate) = segment {
         if let Some(found) = candidate.locate(offset)? {
             return Ok(Some(LogOffsetMetadata {
@@ -360,7 +360,7 @@ fn metadata_at(view: &View, offset: Offset) -> Result<Option<LogOffsetMetadata>,
                 position: found.position,
             }));
         }
-        segment = view.segments.higher(candidate.base_offset());
+        segment = view.segments().higher(candidate.base_offset());
     }
     Ok(None)
 }
@@ -373,9 +373,9 @@ fn add_aborted(view: &View, segment: &Segment, fetch: &Fetch, mut found: Fetched
     let end = found.start.map_or(0, |start| start.position) + found.len();
     let upper_bound = match segment.upper_bound(end)? {
         Some(entry) => entry.offset,
-        None => view.segments.higher(segment.base_offset()).map_or(view.log_end.offset, |next| next.base_offset()),
+        None => view.segments().higher(segment.base_offset()).map_or(view.log_end.offset, |next| next.base_offset()),
     };
-    for segment in view.segments.from(segment.base_offset()) {
+    for segment in view.segments().from(segment.base_offset()) {
         if segment.txns()?.collect(fetch.offset, upper_bound, &mut found.aborted) {
             break;
         }
@@ -386,7 +386,7 @@ fn add_aborted(view: &View, segment: &Segment, fetch: &Fetch, mut found: Fetched
 /// The first segment whose greatest timestamp reaches the one asked for decides; where records have no time, when its
 /// file was last written to.
 fn at_timestamp(view: &View, timestamp: Timestamp) -> Result<Option<RecordTime>, LogError> {
-    for segment in view.segments.iter() {
+    for segment in view.segments().iter() {
         let greatest = match segment.greatest_timestamp()? {
             Some(greatest) => greatest.timestamp,
             None => segment.modified_ms()?,
@@ -402,7 +402,7 @@ fn at_timestamp(view: &View, timestamp: Timestamp) -> Result<Option<RecordTime>,
 /// first is the answer.
 fn max_timestamp(view: &View) -> Result<Option<TimestampAndOffset>, LogError> {
     let mut greatest: Option<(TimeIndexEntry, &Arc<Segment>)> = None;
-    for segment in view.segments.iter() {
+    for segment in view.segments().iter() {
         if let Some(entry) = segment.greatest_timestamp()?
             && greatest.is_none_or(|(known, _)| entry.timestamp > known.timestamp)
         {
@@ -411,7 +411,7 @@ fn max_timestamp(view: &View) -> Result<Option<TimestampAndOffset>, LogError> {
     }
     match greatest {
         Some((entry, segment)) => Ok(segment.find_greatest(entry)?.map(TimestampAndOffset::from)),
-        None => match view.segments.first() {
+        None => match view.segments().first() {
             Some(first) => Ok(first.first_record()?.map(|(offset, leader_epoch)| TimestampAndOffset {
                 offset,
                 timestamp: None,

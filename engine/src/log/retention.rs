@@ -121,8 +121,8 @@ impl Log {
         let config = self.config();
         let view = self.shared.view();
         let mut candidates = Vec::new();
-        for segment in view.segments.iter() {
-            let next = view.segments.higher(segment.base_offset());
+        for segment in view.segments().iter() {
+            let next = view.segments().higher(segment.base_offset());
             let greatest = segment.greatest_timestamp()?.map(|entry| entry.timestamp);
             candidates.push(Candidate {
                 base_offset: segment.base_offset(),
@@ -158,10 +158,10 @@ impl Log {
         let Some(last) = expired.last() else {
             return Ok(expired);
         };
-        if self.shared.read().segments.higher(last.base_offset).is_none() {
+        if self.shared.read().segments().higher(last.base_offset).is_none() {
             self.roll(now_ms)?;
         }
-        let segments = Arc::clone(&self.shared.read().segments);
+        let segments = Arc::clone(self.shared.read().segments());
         let Some(first_kept) = segments.higher(last.base_offset).map(|segment| segment.base_offset()) else {
             return Ok(Vec::new());
         };
@@ -185,7 +185,7 @@ impl Log {
         for segment in gone {
             left.remove(segment.base_offset());
         }
-        self.shared.write().segments = Arc::new(left);
+        self.shared.write().set_segments(left);
     }
 }
 

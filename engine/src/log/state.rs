@@ -2,7 +2,6 @@
 
 use super::epochs::EpochCache;
 use crate::{
-    config::LogConfig,
     segment::Segment,
     storage::Storage,
     types::{Offset, TopicPartition},
@@ -100,7 +99,9 @@ impl Segments {
 /// One consistent moment of a log.
 #[derive(Debug, Clone)]
 pub(crate) struct View {
-    pub(crate) segments: Arc<Segments>,
+    segments: Arc<Segments>,
+    /// The last of them; `None` only for a log without a segment, which is never opened.
+    active: Option<Arc<Segment>>,
     pub(crate) epochs: Arc<EpochCache>,
     pub(crate) log_start: Offset,
     pub(crate) high_watermark: Offset,
@@ -112,6 +113,34 @@ pub(crate) struct View {
 }
 
 impl View {
+    /// A moment of a log whose offsets are all 0.
+    pub(crate) fn new(segments: Segments, epochs: EpochCache, log_end: LogOffsetMetadata) -> Self {
+        Self {
+            active: segments.active().map(Arc::clone),
+            segments: Arc::new(segments),
+            epochs: Arc::new(epochs),
+            log_start: 0,
+            high_watermark: 0,
+            first_unstable: None,
+            recovery_point: 0,
+            log_end,
+            failed: false,
+        }
+    }
+
+    pub(crate) fn segments(&self) -> &Arc<Segments> {
+        &self.segments
+    }
+
+    pub(crate) fn active(&self) -> Option<&Arc<Segment>> {
+        self.active.as_ref()
+    }
+
+    pub(crate) fn set_segments(&mut self, segments: Segments) {
+        self.active = segments.active().map(Arc::clone);
+        self.segments = Arc::new(segments);
+    }
+
     /// The first undecided offset if it is below the high watermark, else the high watermark.
     pub(crate) fn last_stable(&self) -> Offset {
         match self.first_unstable() {
@@ -141,23 +170,13 @@ impl View {
 pub(crate) struct Shared {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) partition: TopicPartition,
-    /// Guards the configuration, which a host may change at run time.
-    config: RwLock<Arc<LogConfig>>,
     /// Guards the moment that readers see; never held during I/O.
     view: RwLock<View>,
 }
 
 impl Shared {
-    pub(crate) fn new(storage: Arc<dyn Storage>, partition: TopicPartition, config: LogConfig, view: View) -> Self {
-        Self { storage, partition, config: RwLock::new(Arc::new(config)), view: RwLock::new(view) }
-    }
-
-    pub(crate) fn config(&self) -> Arc<LogConfig> {
-        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    pub(crate) fn set_config(&self, config: LogConfig) {
-        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+    pub(crate) fn new(storage: Arc<dyn Storage>, partition: TopicPartition, view: View) -> Self {
+        Self { storage, partition, view: RwLock::new(view) }
     }
 
     /// A copy of the moment, for look-ups outside the lock.
@@ -180,6 +199,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::{
+        config::LogConfig,
         segment::{IndexLimits, MAX_SEGMENT_BYTES},
         storage::Posix,
     };

@@ -38,31 +38,32 @@ impl Log {
             }
             return Ok(false);
         }
-        if view.segments.first().is_none_or(|first| first.base_offset() > offset) {
+        if view.segments().first().is_none_or(|first| first.base_offset() > offset) {
             self.truncate_fully_and_start_at(offset, None, now_ms)?;
             return Ok(true);
         }
         self.revoke_cleaning();
         self.leave_journal()?;
         self.note_cut();
-        self.lower_checkpoints(self.end_on_disk(offset)?)?;
-        let result = self.cut_to(offset, now_ms);
+        let recovery_point = self.lower_checkpoints(self.end_on_disk(offset)?)?;
+        let result = self.cut_to(offset, recovery_point, now_ms);
         result.map_err(|error| self.poison(error))?;
         Ok(true)
     }
 
     /// Lowers what is known to be durable, on the disk and here: a checkpoint written after a cut that failed must not
-    /// promise what it took away.
-    fn lower_checkpoints(&mut self, offset: Offset) -> Result<(), LogError> {
+    /// promise what it took away. The recovery point as it was, for after a cut that did not fail.
+    fn lower_checkpoints(&mut self, offset: Offset) -> Result<Offset, LogError> {
         self.checkpoints.lower(&self.shared.partition, offset)?;
         let mut view = self.shared.write();
-        view.recovery_point = view.recovery_point.min(offset);
-        Ok(())
+        let recovery_point = view.recovery_point;
+        view.recovery_point = recovery_point.min(offset);
+        Ok(recovery_point)
     }
 
     /// Where recovery finds the end of the log after a cut at an offset: behind the last batch that lies below it.
     fn end_on_disk(&self, offset: Offset) -> Result<Offset, LogError> {
-        let last = self.shared.read().segments.floor(offset).map(Arc::clone).ok_or_else(open::no_segment)?;
+        let last = self.shared.read().segments().floor(offset).map(Arc::clone).ok_or_else(open::no_segment)?;
         let log = last.log()?;
         let end_from = |from: u64| {
             let mut end = last.base_offset();
@@ -81,9 +82,9 @@ impl Log {
         }
     }
 
-    fn cut_to(&mut self, offset: Offset, now_ms: Timestamp) -> Result<(), LogError> {
+    fn cut_to(&mut self, offset: Offset, recovery_point: Offset, now_ms: Timestamp) -> Result<(), LogError> {
         let view = self.shared.view();
-        let mut segments = Segments::clone(&view.segments);
+        let mut segments = Segments::clone(view.segments());
         self.remove_newest_while(&mut segments, |base_offset| base_offset > offset)?;
         let last = segments.active().map(Arc::clone).ok_or_else(open::no_segment)?;
         let cut = match last.locate(offset)? {
@@ -107,10 +108,10 @@ impl Log {
         rebuild.run(&mut self.producers, &mut self.snapshots, offset)?;
         self.snapshots.commit()?;
         let mut view = self.shared.write();
-        view.segments = Arc::new(segments);
+        view.set_segments(segments);
         view.log_start = log_start;
         view.log_end = LogOffsetMetadata { offset, segment_base_offset: cut.base_offset(), position: cut.size() };
-        view.recovery_point = view.recovery_point.min(offset);
+        view.recovery_point = recovery_point.min(offset);
         view.high_watermark = view.high_watermark.clamp(log_start, offset);
         self.producers.on_high_watermark(view.high_watermark);
         view.first_unstable = self.producers.first_unstable_offset();
@@ -142,9 +143,9 @@ impl Log {
         self.leave_journal()?;
         self.note_cut();
         // Between the steps the log ends where the old one began.
-        self.lower_checkpoints(log_start.min(self.first_base_offset()))?;
+        let recovery_point = self.lower_checkpoints(log_start.min(self.first_base_offset()))?;
         self.revoke_cleaning();
-        let result = self.start_over(offset, log_start);
+        let result = self.start_over(offset, log_start, recovery_point.min(offset));
         result.map_err(|error| self.poison(error))?;
         self.active()?.set_created_ms(now_ms);
         self.segment_first_timestamp = None;
@@ -154,8 +155,8 @@ impl Log {
     /// Steps, and what recovery finds after each: newer segments removed (a prefix of the log); the oldest one emptied
     /// (an empty log where the old one began); the new one made (an empty log at `offset`, or, if that lies below, still
     /// the one before); the oldest one removed.
-    fn start_over(&mut self, offset: Offset, log_start: Offset) -> Result<(), LogError> {
-        let mut segments = Segments::clone(&self.shared.read().segments);
+    fn start_over(&mut self, offset: Offset, log_start: Offset, recovery_point: Offset) -> Result<(), LogError> {
+        let mut segments = Segments::clone(self.shared.read().segments());
         let oldest = segments.first().map(Arc::clone).ok_or_else(open::no_segment)?;
         self.remove_newest_while(&mut segments, |base_offset| base_offset > oldest.base_offset())?;
         let emptied = oldest.truncate(oldest.base_offset(), 0)?;
@@ -176,11 +177,11 @@ impl Log {
         }
         self.producers.reset_to(&[], offset, 0, 0);
         let mut view = self.shared.write();
-        view.segments = Arc::new(segments);
+        view.set_segments(segments);
         view.log_start = log_start;
         view.high_watermark = offset;
         view.first_unstable = None;
-        view.recovery_point = view.recovery_point.min(offset);
+        view.recovery_point = recovery_point;
         view.log_end = LogOffsetMetadata { offset, segment_base_offset: offset, position: 0 };
         Ok(())
     }

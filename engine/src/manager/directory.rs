@@ -252,7 +252,7 @@ impl LogDirectory {
         config: &LogConfig,
         progress: &mut dyn FnMut(RecoveryProgress),
     ) -> Result<Log, OpenError> {
-        let opened = self.opener().open(partition, config, progress)?;
+        let opened = self.opener().open(partition, Arc::new(config.clone()), progress)?;
         Ok(self.note_opened(partition, opened))
     }
 
@@ -349,7 +349,7 @@ impl Opener<'_> {
     pub(super) fn open(
         &self,
         partition: &TopicPartition,
-        config: &LogConfig,
+        config: Arc<LogConfig>,
         progress: &mut dyn FnMut(RecoveryProgress),
     ) -> Result<Opened, OpenError> {
         let Self { directory, now_ms } = self;
@@ -361,8 +361,15 @@ impl Opener<'_> {
             jitter_seed: now_ms.cast_unsigned(),
             on_corruption: directory.options.on_corruption,
             distrust_cache: directory.report.sync_failed,
-            ..OpenOptions::new(config.clone(), *now_ms)
+            ..OpenOptions::new(config, *now_ms)
         };
+        if !directory.has(partition) {
+            // What may still be said of an older partition of the name.
+            directory
+                .checkpoints
+                .lower(partition, 0)
+                .map_err(|source| OpenError::Partition { partition: partition.clone(), source })?;
+        }
         let begun = Instant::now();
         let (log, report) = Log::open(&directory.storage, &directory.checkpoints, partition, &options, progress)
             .map_err(|source| OpenError::Partition { partition: partition.clone(), source })?;

@@ -72,6 +72,8 @@ pub struct LogManager {
     options: ManagerOptions,
     /// Guards which partitions are open.
     partitions: RwLock<HashMap<TopicPartition, Arc<Partition>>>,
+    /// Guards the configuration that was used last: partitions of equal ones share it.
+    last_config: Mutex<Arc<LogConfig>>,
 }
 
 impl LogManager {
@@ -109,7 +111,12 @@ impl LogManager {
         }
         let directories =
             homes.into_iter().enumerate().map(|(number, (path, home))| start(number, path, home, &options));
-        Ok(Self { directories: directories.collect(), options, partitions: RwLock::default() })
+        Ok(Self {
+            directories: directories.collect(),
+            options,
+            partitions: RwLock::default(),
+            last_config: Mutex::default(),
+        })
     }
 
     /// What the directories' open found so far, in the order in which they were given.
@@ -148,9 +155,17 @@ impl LogManager {
             return Ok(known);
         }
         let open = home.as_mut().ok_or(OpenError::NoDirectory)?;
-        let opened = open.opener().open(partition, config, &mut |_| {})?;
+        let opened = open.opener().open(partition, self.shared(config), &mut |_| {})?;
         let log = open.note_opened(partition, opened);
         Ok(self.add(&directory, log))
+    }
+
+    fn shared(&self, config: &LogConfig) -> Arc<LogConfig> {
+        let mut last = self.last_config.lock().unwrap_or_else(PoisonError::into_inner);
+        if **last != *config {
+            *last = Arc::new(config.clone());
+        }
+        Arc::clone(&last)
     }
 
     fn add(&self, directory: &Arc<Directory>, log: crate::log::Log) -> Arc<Partition> {
@@ -205,7 +220,7 @@ impl LogManager {
             for _ in 0..threads.clamp(1, wanted.len().max(1)) {
                 scope.spawn(|| {
                     while let Some(name) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let opened = opener.open(name, &config(name), &mut |_| {});
+                        let opened = opener.open(name, self.shared(&config(name)), &mut |_| {});
                         let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
                         results.push((name, opened));
                         progress(results.len(), wanted.len());

@@ -29,7 +29,7 @@ pub enum Background {
 /// ```
 /// use duramen::{HighWatermarkPolicy, ManagerOptions};
 /// let options = ManagerOptions { high_watermark: HighWatermarkPolicy::LogEnd, ..ManagerOptions::default() };
-/// assert_eq!(options.journal_bytes, 256 << 20);
+/// assert_eq!(options.journal_bytes, 512 << 20);
 /// ```
 #[derive(Debug, Clone)]
 pub struct ManagerOptions {
@@ -64,7 +64,7 @@ impl Default for ManagerOptions {
             directory: DirectoryOptions::default(),
             high_watermark: HighWatermarkPolicy::default(),
             background: Background::default(),
-            journal_bytes: 256 << 20,
+            journal_bytes: 512 << 20,
             journal_block_bytes: 256 << 10,
             journal_writes: 4,
             gather_bytes: 256 << 20,

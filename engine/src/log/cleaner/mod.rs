@@ -61,11 +61,11 @@ impl Log {
             largest_timestamp: None,
             first_timestamp: None,
         };
-        let mut sealed: Vec<_> = view.segments.iter().map(plain).collect();
+        let mut sealed: Vec<_> = view.segments().iter().map(plain).collect();
         sealed.pop();
         let (first_dirty, _) = range::first_dirty(&facts);
         let clean = sealed.len().saturating_sub(range::from_floor(&sealed, first_dirty).len());
-        for (known, segment) in sealed.iter_mut().zip(view.segments.iter()).skip(clean) {
+        for (known, segment) in sealed.iter_mut().zip(view.segments().iter()).skip(clean) {
             known.first_timestamp = self.first_timestamp(segment)?;
             if config.min_compaction_lag_ms > 0 {
                 known.largest_timestamp = Some(self.largest_timestamp(segment)?);
@@ -102,7 +102,7 @@ impl Log {
         }
         let view = self.shared.view();
         let (first_dirty, end) = (to_clean.first_dirty_offset, to_clean.first_uncleanable_offset);
-        let is_base = view.segments.floor(end).is_some_and(|segment| segment.base_offset() == end);
+        let is_base = view.segments().floor(end).is_some_and(|segment| segment.base_offset() == end);
         let last_stable = view.last_stable();
         if !is_base || end > last_stable.max(first_dirty) || first_dirty < view.log_start {
             let (what, value) = ("first uncleanable offset", end);
@@ -118,7 +118,7 @@ impl Log {
             storage: Arc::clone(&self.shared.storage),
             dir: self.dir.clone(),
             config: self.config(),
-            segments: view.segments,
+            segments: Arc::clone(view.segments()),
             log_start: view.log_start,
             first_dirty: to_clean.first_dirty_offset,
             first_uncleanable: to_clean.first_uncleanable_offset,
@@ -166,7 +166,7 @@ impl Log {
     /// Whether outputs are this log's, and made of segments that it still has.
     fn is_current(&self, cleaned: &Cleaned) -> bool {
         let known = self.cleaning.upgrade().is_some_and(|claim| Arc::ptr_eq(&claim, &cleaned.claim));
-        let segments = Arc::clone(&self.shared.read().segments);
+        let segments = Arc::clone(self.shared.read().segments());
         let active = segments.active().map(|active| active.base_offset());
         let mut sources = cleaned.outputs.iter().flat_map(|output| &output.sources);
         known

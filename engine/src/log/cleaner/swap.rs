@@ -55,12 +55,12 @@ impl Log {
         let limits = IndexLimits::from_config(&self.config());
         let segment = Segment::open(&self.shared.storage, &self.dir, output.base_offset, limits, output.size);
         let mut view = self.shared.write();
-        let mut segments = Segments::clone(&view.segments);
+        let mut segments = Segments::clone(view.segments());
         for source in &output.sources {
             segments.remove(source.base_offset());
         }
         segments.insert(Arc::new(segment));
-        view.segments = Arc::new(segments);
+        view.set_segments(segments);
         Ok(())
     }
 }

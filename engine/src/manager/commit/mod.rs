@@ -30,22 +30,28 @@ use std::{
     path::Path,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
+
+/// Part of the journal, in thousandths, from which on room is freed ahead of need.
+const FREE_FROM: u64 = 500;
 
 /// What the syncing thread is asked for.
 #[derive(Debug, Default)]
 struct Requests {
     journal: bool,
+    /// Free room in the journal, if that frees enough to be worth a sync.
     checkpoint: bool,
+    /// Free room in the journal, however little.
+    checkpoint_anyway: bool,
     flushes: BTreeSet<TopicPartition>,
 }
 
 impl Requests {
     fn is_empty(&self) -> bool {
-        !self.journal && !self.checkpoint && self.flushes.is_empty()
+        !self.journal && !self.checkpoint && !self.checkpoint_anyway && self.flushes.is_empty()
     }
 }
 
@@ -58,6 +64,10 @@ pub(super) struct Committer {
     pub(super) metrics: Arc<Metrics>,
     pool: Arc<BufferPool>,
     piece_bytes: AtomicUsize,
+    /// How full the journal is, in thousandths, when room in it is freed next.
+    free_from: AtomicU64,
+    /// The journal's mark when the upkeep last looked.
+    seen_mark: AtomicU64,
     journal: OnceLock<Arc<Journal>>,
     /// Guards the writer of the journal, for the thread that steps it.
     writer: Mutex<Option<Writer>>,
@@ -97,6 +107,8 @@ impl Committer {
             metrics: Arc::default(),
             pool: BufferPool::new(options.gather_bytes),
             piece_bytes: AtomicUsize::new(options.piece_bytes),
+            free_from: AtomicU64::new(FREE_FROM),
+            seen_mark: AtomicU64::new(0),
             options: options.clone(),
             journal: OnceLock::new(),
             writer: Mutex::new(None),
@@ -196,7 +208,7 @@ impl Committer {
         if self.free_kept(usize::MAX) > 0 {
             return Ok(());
         }
-        self.request(|requests| requests.checkpoint = true);
+        self.request(|requests| requests.checkpoint_anyway = true);
         if self.is_polled {
             self.poll();
             return Ok(());

@@ -4,8 +4,8 @@ use super::Committer;
 use crate::manager::journal::Writer;
 use std::sync::{PoisonError, atomic::Ordering};
 
-/// Part of the journal, in thousandths, from which on room is freed ahead of need.
-const FREE_FROM: u64 = 400;
+/// How much further the journal fills, in thousandths, before a checkpoint is tried again.
+const FREE_STEP: u64 = 30;
 
 impl Committer {
     /// Moves on what can be moved; whether anything was. With `wait`, waits first for something to do.
@@ -22,11 +22,23 @@ impl Committer {
             self.kept.lock().unwrap_or_else(PoisonError::into_inner).extend(stepped.written);
             self.free_kept(self.pool.in_use().saturating_sub(self.pool.limit() / 4 * 3));
         }
-        let journal_fills = self.journal.get().is_some_and(|journal| journal.fill_per_mille() >= FREE_FROM);
-        if stepped.is_busy && journal_fills {
+        if stepped.is_journal_full {
+            self.request(|requests| requests.checkpoint_anyway = true);
+        } else if stepped.is_busy && self.is_checkpoint_due() {
             self.request(|requests| requests.checkpoint = true);
         }
         stepped.is_busy
+    }
+
+    /// Whether the journal has filled up to where room should be freed: again only when it has filled further, so that a
+    /// checkpoint that could free little is not followed by the next at once.
+    fn is_checkpoint_due(&self) -> bool {
+        let fill = self.journal.get().map_or(0, |journal| journal.fill_per_mille());
+        let is_due = fill >= self.free_from.load(Ordering::Relaxed);
+        if is_due {
+            self.free_from.store(fill + FREE_STEP, Ordering::Relaxed);
+        }
+        is_due
     }
 
     /// Lets go of written pieces, the oldest first, until so many bytes are free; how many are.

@@ -1,6 +1,6 @@
 //! Making the journal, group commits, and freeing room in the journal.
 
-use super::Committer;
+use super::{Committer, FREE_FROM};
 use crate::{
     log::LogError,
     manager::{
@@ -19,9 +19,11 @@ use std::{
 };
 
 /// From here on partitions that gather slowly are written in part, so that room can be freed at all.
-const SPILL_FROM: u64 = 650;
+const SPILL_FROM: u64 = 750;
 /// Up to where they are written then.
-const SPILL_TO_FREE: u64 = 450;
+const SPILL_TO_FREE: u64 = 500;
+/// A checkpoint that frees less of the journal, in thousandths, is put off while it is busy.
+const WORTH_FREEING: u64 = 200;
 /// Writes to the journal in flight, at most.
 const MAX_JOURNAL_WRITES: usize = 4;
 /// Least bytes of a piece.
@@ -41,8 +43,8 @@ impl Committer {
         if !asked.flushes.is_empty() {
             self.group_commit(&asked.flushes);
         }
-        if asked.checkpoint
-            && let Err(error) = self.checkpoint()
+        if (asked.checkpoint || asked.checkpoint_anyway)
+            && let Err(error) = self.checkpoint(asked.checkpoint_anyway)
         {
             self.fail(&error.to_string());
         }
@@ -78,14 +80,16 @@ impl Committer {
         let partitions = self.partitions();
         let mut idle = partitions.iter().filter(|partition| partition.is_idle());
         let rested = idle.try_for_each(|partition| partition.rest());
-        let journal_holds = self.journal.get().is_some_and(|journal| journal.fill_per_mille() > 0);
+        // While it is written the checkpoints are asked for by how full it is.
+        let rests = |journal: &Journal| self.seen_mark.swap(journal.mark(), Ordering::Relaxed) == journal.mark();
+        let is_left_over = self.journal.get().is_some_and(|journal| rests(journal) && journal.fill_per_mille() > 0);
         self.retry_stalled();
         match rested {
             Err(LogError::DiskFull(_)) | Ok(()) => {}
             Err(error) => return self.fail(&error.to_string()),
         }
-        if journal_holds {
-            self.request(|requests| requests.checkpoint = true);
+        if is_left_over {
+            self.request(|requests| requests.checkpoint_anyway = true);
         }
     }
 
@@ -167,7 +171,7 @@ impl Committer {
     ///
     /// Steps, and what a replay does after a crash behind each: pieces written (it writes them again); segments synced (the
     /// same); the anchor moved (it begins with a later block).
-    fn checkpoint(&self) -> Result<(), LogError> {
+    fn checkpoint(&self, anyway: bool) -> Result<(), LogError> {
         let Some(journal) = self.journal.get() else { return Ok(()) };
         self.retry_stalled();
         let fill = journal.fill_per_mille();
@@ -187,7 +191,9 @@ impl Committer {
             }
             reached = reached.min(partition.oldest_mark().unwrap_or(durable));
         }
-        if reached <= journal.oldest() {
+        // A sync costs the same whatever it frees.
+        let frees = journal.per_mille_below(reached);
+        if frees == 0 || (frees < WORTH_FREEING && fill < SPILL_FROM && !anyway) {
             return Ok(());
         }
         self.storage.sync_all()?;
@@ -198,6 +204,7 @@ impl Committer {
             return Ok(());
         }
         journal.free_before(reached)?;
+        self.free_from.store(FREE_FROM, Ordering::Relaxed);
         self.metrics.checkpoints.add(1);
         journal.wake();
         for partition in &partitions {

@@ -217,9 +217,10 @@ impl Journal {
         wakes.fire();
     }
 
-    /// The number of the oldest block whose room is not free.
-    pub(super) fn oldest(&self) -> u64 {
-        self.ring().start_at(0).0
+    /// Part of the ring that blocks below `mark` use, from 0 to 1000; more than 0 if there are any.
+    pub(super) fn per_mille_below(&self, mark: u64) -> u64 {
+        let ring = self.ring();
+        (ring.used_below(mark) * 1000).div_ceil(ring.capacity().max(1))
     }
 
     /// Part of the ring that is in use, from 0 to 1000.

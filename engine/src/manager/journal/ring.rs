@@ -86,6 +86,11 @@ impl Ring {
         self.next_sequence
     }
 
+    /// Bytes of blocks with a number below `sequence`.
+    pub(super) fn used_below(&self, sequence: u64) -> u64 {
+        self.blocks.iter().take_while(|block| block.sequence < sequence).map(|block| block.len).sum()
+    }
+
     /// Bytes of blocks that are still needed.
     pub(super) fn used(&self) -> u64 {
         self.used

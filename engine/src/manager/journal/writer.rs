@@ -73,6 +73,8 @@ pub(in crate::manager) struct Writer {
 pub(in crate::manager) struct Stepped {
     /// Whether anything was begun or ended.
     pub(in crate::manager) is_busy: bool,
+    /// Whether a block found no room.
+    pub(in crate::manager) is_journal_full: bool,
     /// Pieces that are in their files now: their memory may go when it is needed.
     pub(in crate::manager) written: Vec<PieceWrite>,
     /// Pieces for which the disk has no room.
@@ -176,6 +178,7 @@ impl Writer {
                 // No room until the segments have what the oldest blocks hold.
                 self.journal.put_back(block);
                 self.full_at = Some(freed);
+                stepped.is_journal_full = true;
                 return;
             };
             self.full_at = None;

@@ -34,7 +34,6 @@ pub struct Partition {
     reader: LogReader,
     watch: Arc<Watch>,
     committer: Arc<Committer>,
-    policy: HighWatermarkPolicy,
     /// Guards the log, for its one writer at a time; `None` once it was closed. Held during writes to the page cache, and
     /// during a roll or a cut; never while anybody is told anything.
     state: Mutex<Option<State>>,
@@ -70,13 +69,11 @@ impl Partition {
             reader: log.reader(),
             watch: Arc::new(Watch::new(values)),
             committer,
-            policy,
             seen_end: AtomicI64::new(-1),
             state: Mutex::new(Some(State { log, journalled: 0, marks, candidate: None })),
         };
-        // With one replica everything there is is committed.
         if policy == HighWatermarkPolicy::LogEnd {
-            drop(partition.with(|log| log.update_high_watermark(offsets.log_end)));
+            drop(partition.with(Log::set_sole_replica));
         }
         partition
     }
@@ -237,9 +234,12 @@ impl Partition {
         let end = info.last_offset.saturating_add(1);
         let mut wakes = Wakes::default();
         if !info.is_duplicate {
-            let position = gathered.as_ref().map_or_else(|| state.position_before(&info), |gathered| gathered.position);
+            let place = match &gathered {
+                Some(gathered) => (gathered.segment.base_offset(), gathered.position),
+                None => state.place_of(&info),
+            };
             let bytes = bytes.get(..usize::try_from(info.bytes).unwrap_or(usize::MAX)).unwrap_or_default();
-            wakes = self.note_append(state, end, bytes, position, &route)?;
+            wakes = self.note_append(state, end, bytes, place, &route)?;
             self.write_pieces(gathered);
         }
         let position = match durability {
@@ -270,21 +270,17 @@ impl Partition {
         state: &mut State,
         end: Offset,
         bytes: &[u8],
-        position: u64,
+        (segment_base_offset, position): (Offset, u64),
         route: &Route,
     ) -> Result<Wakes, PartitionError> {
         let mark = state.marks.append(end, u64::try_from(bytes.len()).unwrap_or(u64::MAX));
         if let Some(journal) = route.journal() {
             let ack = Ack { watch: Arc::clone(&self.watch), flushed: mark };
-            let segment_base_offset = self.reader.log_end().segment_base_offset;
             state.log.note_journalled();
             if journal.add(&self.name, Entry::Batches { segment_base_offset, position, bytes }, ack).is_err() {
                 return Err(self.committer.failure());
             }
             state.journalled = end;
-        }
-        if self.policy == HighWatermarkPolicy::LogEnd {
-            state.log.update_high_watermark(end);
         }
         Ok(self.publish(state))
     }
@@ -409,8 +405,9 @@ impl State {
         self.journalled.max(offsets.recovery_point) >= offsets.log_end
     }
 
-    /// Where an append that went to the file began.
-    fn position_before(&self, info: &AppendInfo) -> u64 {
-        self.log.reader().log_end().position.saturating_sub(info.bytes)
+    /// Where an append that went to the file begins: segment and position.
+    fn place_of(&self, info: &AppendInfo) -> (Offset, u64) {
+        let end = self.log.reader().log_end();
+        (end.segment_base_offset, end.position.saturating_sub(info.bytes))
     }
 }
