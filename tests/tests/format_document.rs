@@ -5,7 +5,9 @@ use duramen::format::{
     batch,
     builder::BatchBuilder,
     index_entry::{AbortedTxn, OffsetIndexEntry, TimeIndexEntry},
+    journal::{self, Anchor, BlockHeader},
     snapshot::{self, LastBatch, ProducerSnapshotEntry},
+    uuid::Uuid,
 };
 use std::{fs, path::Path};
 
@@ -146,4 +148,44 @@ fn producer_snapshot_lies_where_the_document_says() {
     for (name, value) in expected {
         assert_eq!(number(bytes, &fields, name), value, "{name}");
     }
+}
+
+#[test]
+fn commit_journal_lies_where_the_document_says() {
+    let id = Uuid::from_bytes([9; 16]);
+    let bytes = Anchor { id, number: 2, sequence: 3, position: 8192, end: 1 << 20 }.encode();
+    let fields = table("anchor field");
+    assert_eq!(fields.iter().map(|field| field.size).sum::<usize>(), journal::ANCHOR_SIZE);
+    let expected = [
+        ("journal version", i64::from(journal::VERSION)),
+        ("anchor number", 2),
+        ("block number", 3),
+        ("position", 8192),
+        ("end of the ring", 1 << 20),
+    ];
+    for (name, value) in expected {
+        assert_eq!(number(&bytes, &fields, name), value, "{name}");
+    }
+    let bytes = BlockHeader { id, sequence: 4, len: 50, frames: 6 }.encode(&[0; 10]);
+    let fields = table("block field");
+    assert_eq!(fields.last().unwrap().offset, journal::BLOCK_HEADER_SIZE);
+    for (name, value) in [("block number", 4), ("length", 50), ("number of frames", 6)] {
+        assert_eq!(number(&bytes, &fields, name), value, "{name}");
+    }
+    let orders = duramen::TopicPartition::new("orders", 7).unwrap();
+    let bytes = journal::batches_header(&orders, 11, 12, 13);
+    let fields = table("frame field");
+    assert_eq!(fields.last().unwrap().offset, journal::FRAME_HEADER_SIZE);
+    let expected = [
+        ("kind", 0),
+        ("bytes of the topic", 6),
+        ("partition", 7),
+        ("base offset", 11),
+        ("position", 12),
+        ("length of the batches", 13),
+    ];
+    for (name, value) in expected {
+        assert_eq!(number(&bytes, &fields, name), value, "{name}");
+    }
+    assert_eq!(number(&journal::forget_header(&orders), &fields, "kind"), 1);
 }

@@ -15,6 +15,7 @@ mod file;
 mod names;
 mod outcome;
 mod state;
+mod syncs;
 
 use std::{
     collections::BTreeMap,

@@ -42,8 +42,8 @@ pub(super) struct State {
     pub(super) locked: BTreeSet<Node>,
     pub(super) capacity: Option<u64>,
     pub(super) now_ms: i64,
-    names: Names,
-    files: BTreeMap<Node, SimFile>,
+    pub(super) names: Names,
+    pub(super) files: BTreeMap<Node, SimFile>,
     next_node: Node,
 }
 
@@ -292,54 +292,6 @@ impl State {
         error.map_or(Ok(written), Err)
     }
 
-    /// A write after which its own bytes, and the length that they need, survive.
-    pub(super) fn write_durable(
-        &mut self,
-        file: &File,
-        at: u64,
-        bytes: &[u8],
-        fault: Option<Fault>,
-    ) -> io::Result<usize> {
-        let written = self.write(file, at, bytes, fault)?;
-        let node = self.node_of(file)?;
-        self.file_mut(node)?.content.sync_last_write();
-        Ok(written)
-    }
-
-    pub(super) fn sync_all(&mut self, fault: Option<Fault>) -> io::Result<()> {
-        match fault {
-            None => {
-                self.files.values_mut().for_each(|file| file.content.sync());
-                self.names.sync_all();
-                Ok(())
-            }
-            Some(Fault::DropPages { errno, .. }) => {
-                self.files.values_mut().for_each(|file| file.content.drop_unsynced_data());
-                Err(errno.into())
-            }
-            Some(fault) => Err(self.fail(fault)),
-        }
-    }
-
-    pub(super) fn sync(&mut self, file: &File, fault: Option<Fault>) -> io::Result<usize> {
-        let node = self.node_of(file)?;
-        let model = self.file_mut(node)?;
-        match fault {
-            None => {
-                model.content.sync();
-                Ok(0)
-            }
-            Some(Fault::DropPages { errno, evict }) => {
-                model.content.drop_unsynced_data();
-                if evict {
-                    write_fully(file.as_fd(), 0, &model.content.image(content::Survivors::All))?;
-                }
-                Err(errno.into())
-            }
-            Some(fault) => Err(self.fail(fault)),
-        }
-    }
-
     pub(super) fn read(&mut self, file: &File, at: u64, into: &mut [u8], fault: Option<Fault>) -> io::Result<usize> {
         self.node_of(file)?;
         match fault {
@@ -480,7 +432,7 @@ impl State {
         (u64::from(self.disk) << 32) | ((node as u64) << 1) | u64::from(writable)
     }
 
-    fn node_of(&self, file: &File) -> io::Result<Node> {
+    pub(super) fn node_of(&self, file: &File) -> io::Result<Node> {
         if file.id() >> 32 != u64::from(self.disk) {
             return Err(Errno::EBADF.into());
         }
@@ -491,7 +443,7 @@ impl State {
         if file.id() & 1 == 0 { Err(Errno::EBADF.into()) } else { self.node_of(file) }
     }
 
-    fn file_mut(&mut self, node: Node) -> io::Result<&mut SimFile> {
+    pub(super) fn file_mut(&mut self, node: Node) -> io::Result<&mut SimFile> {
         self.files.get_mut(&node).ok_or_else(|| Errno::EBADF.into())
     }
 }
