@@ -23,7 +23,7 @@ pub enum Durability {
     Flushed,
 }
 
-/// An operation of a [`Partition`] failed.
+/// An operation of a [`crate::Partition`] failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PartitionError {
@@ -53,7 +53,7 @@ impl PartitionError {
     }
 }
 
-/// Why [`Partition::try_append_as_leader`] did not append.
+/// Why [`crate::Partition::try_append_as_leader`] did not append.
 #[derive(Debug, thiserror::Error)]
 pub enum TryAppendError {
     /// The directory has as much on its way to the disk as it may have: the batch comes back.
