@@ -3,8 +3,8 @@
 
 use duramen::{
     AppendAsLeader, Background, CompletionQueue, DirectoryOptions, Durability, Fetch, HighWatermarkPolicy, Isolation,
-    LogConfig, LogDirectory, LogManager, LongPoll, ManagerOptions, Partition, Position, TopicPartition, ValidatedBatch,
-    ValidationPolicy,
+    LogConfig, LogDirectory, LogManager, LongPoll, ManagerOptions, OpenError, Partition, Position, TopicPartition,
+    ValidatedBatch, ValidationPolicy,
     format::{batch::Batches, builder::BatchBuilder},
     storage::Storage,
     validate,
@@ -302,4 +302,47 @@ fn directory_that_fails_takes_only_its_own_partitions_with_it() {
     let found = on(&bad.crash_image(Crash::LoseAllUnsynced), polled());
     let partition = found.get_or_create(&orders(1), &LogConfig::default()).unwrap();
     assert_eq!(values(&partition, 0)[..2], [b"before".to_vec(), b"journalled".to_vec()]);
+}
+
+#[test]
+fn full_disk_keeps_what_was_acknowledged_and_goes_on_when_there_is_space() {
+    let disk = SimDisk::new(8);
+    let manager = on(&disk, polled());
+    let partition = manager.get_or_create(&orders(0), &LogConfig::default()).unwrap();
+    manager.prepare().unwrap();
+    let mut expected = Vec::new();
+    let used: usize = disk.files().values().map(Vec::len).sum();
+    disk.set_capacity(Some(u64::try_from(used).unwrap() + 12_000));
+    let mut refused = 0;
+    for number in 0..40_u8 {
+        let value = vec![number; 1500];
+        match partition.append_as_leader(batch(&value), AppendAsLeader::new(0, NOW_MS), Durability::Flushed) {
+            Ok(append) => {
+                expected.push(value);
+                settle(&manager, &append);
+                assert!(append.wait(None).is_ok());
+            }
+            Err(error) => {
+                assert!(error.to_string().contains("disk is full"), "{error}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 0 && manager.failed_directories().is_empty(), "{refused} refused");
+    assert_eq!(values(&partition, 0), expected, "what is in memory can be read");
+    let image = disk.crash_image(Crash::LoseAllUnsynced);
+    let full = LogManager::open_on(vec![Arc::new(image.clone()) as Arc<dyn Storage>], polled());
+    assert!(matches!(full, Err(OpenError::Journal(_))), "the journal stays until there is space for what it holds");
+    image.heal();
+    let found = on(&image, polled());
+    let after_crash = found.get_or_create(&orders(0), &LogConfig::default()).unwrap();
+    assert_eq!(values(&after_crash, 0), expected);
+    disk.heal();
+    manager.tick();
+    settle(&manager, &append(&partition, b"there is space", Durability::Flushed));
+    expected.push(b"there is space".to_vec());
+    drop(partition);
+    manager.close().unwrap();
+    let again = on(&disk, polled());
+    assert_eq!(values(&again.get_or_create(&orders(0), &LogConfig::default()).unwrap(), 0), expected);
 }

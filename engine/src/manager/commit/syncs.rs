@@ -43,10 +43,13 @@ impl Committer {
         if !asked.flushes.is_empty() {
             self.group_commit(&asked.flushes);
         }
-        if (asked.checkpoint || asked.checkpoint_anyway)
-            && let Err(error) = self.checkpoint(asked.checkpoint_anyway)
-        {
-            self.fail(&error.to_string());
+        if asked.checkpoint || asked.checkpoint_anyway {
+            match self.checkpoint(asked.checkpoint_anyway) {
+                Ok(()) => {}
+                // What could not be written stays in memory and in the journal.
+                Err(LogError::DiskFull(_)) => self.is_disk_full.store(true, Ordering::Release),
+                Err(error) => self.fail(&error.to_string()),
+            }
         }
         !asked.is_empty()
     }
@@ -225,10 +228,8 @@ impl Committer {
 
     /// Tries again to write what the disk had no room for.
     pub(in crate::manager) fn retry_stalled(&self) {
+        self.is_disk_full.store(false, Ordering::Release);
         let stalled = std::mem::take(&mut *self.stalled.lock().unwrap_or_else(PoisonError::into_inner));
-        if !stalled.is_empty() {
-            self.is_disk_full.store(false, Ordering::Release);
-            self.write_pieces(stalled.into_iter());
-        }
+        self.write_pieces(stalled.into_iter());
     }
 }

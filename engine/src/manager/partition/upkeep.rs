@@ -44,7 +44,10 @@ impl Partition {
     /// Writes gathered bytes with a lower mark to the segment's file.
     pub(in crate::manager) fn spill_before(&self, mark: u64, now: u64) -> Result<(), LogError> {
         match self.reader.active_segment() {
-            Some(active) => Ok(active.spill_before(mark, now)?),
+            Some(active) => active.spill_before(mark, now).map_err(|error| match error.is_disk_full() {
+                true => LogError::DiskFull(error),
+                false => LogError::Storage(error),
+            }),
             None => Ok(()),
         }
     }

@@ -87,6 +87,8 @@ impl Piece {
 #[derive(Debug, Default)]
 struct State {
     pieces: VecDeque<Piece>,
+    /// Spills that are writing to the file right now.
+    spills: usize,
     /// Why a write of a piece failed: then none is written any more.
     failed: Option<String>,
 }
@@ -276,13 +278,10 @@ impl Tail {
                     }
                     piece.cached_only = true;
                     let range = piece.spilled..piece.buffer.filled().len();
-                    return Ok(Some(Claim {
-                        start: piece.start,
-                        buffer: Arc::clone(&piece.buffer),
-                        range,
-                        is_full,
-                        mark: now,
-                    }));
+                    let claim =
+                        Claim { start: piece.start, buffer: Arc::clone(&piece.buffer), range, is_full, mark: now };
+                    state.spills += 1;
+                    return Ok(Some(claim));
                 }
             }
         }
@@ -290,6 +289,7 @@ impl Tail {
 
     fn end_spill(&self, claim: &Claim, result: &io::Result<()>) {
         let mut state = self.state();
+        state.spills -= 1;
         state.note_failure(result);
         if let Some(piece) = state.find(claim.start) {
             if claim.is_full {
@@ -311,6 +311,10 @@ impl Tail {
     pub(crate) fn release(&self) {
         let mut filling = self.filling.lock().unwrap_or_else(PoisonError::into_inner);
         let mut state = self.state();
+        // A spill beside this one writes what is in the file already: it must not do so once the file was cut.
+        while state.spills > 0 {
+            state = self.ended.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
         while let Some(piece) = state.pieces.front() {
             if !piece.is_in_file() || piece.stage == Stage::InFlight {
                 return;

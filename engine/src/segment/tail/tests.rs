@@ -160,3 +160,21 @@ fn spill_before_a_mark_leaves_younger_pieces_alone() {
     home.append(1).unwrap();
     assert_eq!(home.tail.oldest_mark(), Some(12), "what follows a spill is marked as the spill said");
 }
+
+#[test]
+fn release_waits_for_a_spill_that_is_writing() {
+    let mut home = home(0, 64 * PIECE);
+    home.append(10).unwrap();
+    let claim = home.tail.claim_oldest(u64::MAX, 0).unwrap().unwrap();
+    std::thread::scope(|scope| {
+        let releasing = scope.spawn(|| {
+            home.tail.spill_before(&home.disk, &home.file, u64::MAX, 0).unwrap();
+            home.tail.release();
+            storage::read_at(&home.disk, &home.file, 0, &mut [0; 10]).unwrap()
+        });
+        let written = storage::write_at(&home.disk, &home.file, claim.at(), claim.bytes());
+        home.tail.end_spill(&claim, &written);
+        assert_eq!(releasing.join().unwrap(), 10);
+    });
+    assert!(home.tail.parts(0).is_empty());
+}
