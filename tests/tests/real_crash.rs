@@ -5,8 +5,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use duramen::{
-    Damage,
+    AppendAsLeader, CompletionQueue, Damage, Durability, Fetch, Isolation, LogConfig, LogManager, ManagerOptions,
+    TopicPartition, ValidationPolicy,
+    format::{batch::Batches, builder::BatchBuilder},
     storage::{Storage, open_best},
+    validate,
 };
 use duramen_tests::{
     disk::Crash,
@@ -19,6 +22,7 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     sync::Arc,
+    time::{Duration, Instant},
 };
 use tempfile::TempDir;
 
@@ -70,13 +74,30 @@ impl Mount {
 
     /// Cuts the power, and turns it on again.
     fn crash(&mut self) {
+        self.shut_down();
+        self.remount();
+    }
+
+    /// Cuts the power.
+    fn shut_down(&self) {
         let root = File::open(self.path()).unwrap();
         let mut without_flushing = 2;
         // SAFETY: the descriptor is a directory of the file system, the argument a number that lives across the call.
         #[allow(unsafe_code)]
         unsafe { ioctl::shutdown(std::os::fd::AsRawFd::as_raw_fd(&root), &raw mut without_flushing) }.unwrap();
-        drop(root);
-        run("umount", &[&self.path().display().to_string()]).unwrap();
+    }
+
+    fn remount(&mut self) {
+        // A ring lets go of its files a moment after it was dropped, a child of another test when it runs its program.
+        let path = self.path().display().to_string();
+        let unmounted = (0..200).any(|_| {
+            let done = run("umount", &[&path]);
+            if done.is_err() {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            done.is_ok()
+        });
+        assert!(unmounted, "the file system stays busy");
         self.mounted = false;
         self.mount().unwrap();
     }
@@ -141,4 +162,120 @@ fn ext4_shut_down_in_the_middle_keeps_what_was_flushed() {
 #[test]
 fn xfs_shut_down_in_the_middle_keeps_what_was_flushed() {
     campaign("mkfs.xfs", 320 << 20, false);
+}
+
+/// Partitions of a log manager that is crashed under load.
+const PARTITIONS: usize = 20;
+
+fn value(partition: usize, number: u64, len: usize) -> Vec<u8> {
+    format!("{partition} {number} ").into_bytes().into_iter().cycle().take(len).collect()
+}
+
+/// Appends with many in flight until the disk stops; how many of each partition were acknowledged as durable.
+fn append_until_it_stops(manager: &LogManager, begun: &[u64], mut after: impl FnMut(u64)) -> Vec<u64> {
+    let config = LogConfig { segment_bytes: 256 << 10, ..LogConfig::default() };
+    let partitions: Vec<_> = (0..PARTITIONS).map(|n| manager.get_or_create(&orders(n), &config).unwrap()).collect();
+    let queue = CompletionQueue::new().unwrap();
+    let (mut next, mut acknowledged) = (begun.to_vec(), begun.to_vec());
+    let (mut in_flight, mut done, mut answered) = (0, Vec::new(), 0);
+    loop {
+        while in_flight < 200 {
+            let partition = usize::try_from(answered + in_flight).unwrap() * 7 % PARTITIONS;
+            let batch = BatchBuilder::new().record(0, None, Some(&value(partition, next[partition], 700)));
+            let policy = ValidationPolicy::from_config(&LogConfig {
+                message_timestamp_before_max_ms: u64::MAX,
+                ..config.clone()
+            });
+            let batch = validate(batch.build().unwrap(), &policy, 0).unwrap();
+            let made = partitions[partition].append_as_leader(batch, AppendAsLeader::new(0, 0), Durability::Flushed);
+            let Ok(append) = made else { return acknowledged };
+            next[partition] += 1;
+            let tag = u64::try_from(partition).unwrap() << 32 | next[partition];
+            append.into_ticket().enqueue(&queue, tag);
+            in_flight += 1;
+        }
+        assert!(queue.wait(Some(Instant::now() + Duration::from_secs(60))), "nothing is answered any more");
+        queue.drain(&mut done);
+        for completion in done.drain(..) {
+            in_flight -= 1;
+            if completion.result.is_err() {
+                return acknowledged;
+            }
+            answered += 1;
+            let partition = usize::try_from(completion.user_data >> 32).unwrap();
+            acknowledged[partition] = acknowledged[partition].max(completion.user_data & 0xffff_ffff);
+        }
+        after(answered);
+    }
+}
+
+fn orders(number: usize) -> TopicPartition {
+    TopicPartition::new("orders", i32::try_from(number).unwrap()).unwrap()
+}
+
+/// Every acknowledged value is there, in order, and nothing else; how many there are of each partition.
+fn check_values(manager: &LogManager, acknowledged: &[u64]) -> Vec<u64> {
+    let found = acknowledged.iter().enumerate().map(|(number, least)| {
+        let partition = manager.get_or_create(&orders(number), &LogConfig::default()).unwrap();
+        let mut next = 0;
+        loop {
+            let fetch = Fetch { isolation: Isolation::LogEnd, ..Fetch::from(i64::try_from(next).unwrap()) };
+            let Some(records) = partition.read(fetch).unwrap().records else { break };
+            let bytes = records.to_vec().unwrap();
+            for batch in Batches::new(&bytes).map_while(Result::ok) {
+                let mut scratch = Vec::new();
+                let record = batch.records(&mut scratch, 1 << 20).unwrap().next().unwrap().unwrap();
+                assert_eq!(record.value().unwrap(), value(number, next, 700));
+                next += 1;
+            }
+        }
+        assert!(next >= *least, "{next} of {least} acknowledged in partition {number}");
+        next
+    });
+    found.collect()
+}
+
+/// Crashes a file system below a log manager again and again, each time after thousands of appends were acknowledged.
+fn manager_campaign(mkfs: &str, size: u64) {
+    let mut mount = match Mount::make(mkfs, size) {
+        Ok(mount) => mount,
+        Err(why) => return skip(&why),
+    };
+    let dir = mount.path().join("data");
+    let mut kept = vec![0; PARTITIONS];
+    for round in 0..6 {
+        let options = ManagerOptions {
+            journal_bytes: 4 << 20,
+            gather_bytes: 2 << 20,
+            piece_bytes: 32 << 10,
+            ..Default::default()
+        };
+        let manager = LogManager::open(&[dir.as_path()], options).unwrap();
+        kept = check_values(&manager, &kept);
+        let mut is_down = false;
+        let acknowledged = append_until_it_stops(&manager, &kept, |answered| {
+            if answered > 2000 + round * 300 && !is_down {
+                is_down = true;
+                mount.shut_down();
+            }
+        });
+        assert!(acknowledged.iter().sum::<u64>() > kept.iter().sum::<u64>() + 2000);
+        drop(manager);
+        mount.remount();
+        kept = acknowledged;
+    }
+    let manager = LogManager::open(&[dir.as_path()], ManagerOptions::default()).unwrap();
+    let found = check_values(&manager, &kept);
+    println!("{} acknowledged, {} found", kept.iter().sum::<u64>(), found.iter().sum::<u64>());
+    manager.close().unwrap();
+}
+
+#[test]
+fn ext4_shut_down_under_a_log_manager_keeps_every_acknowledged_append() {
+    manager_campaign("mkfs.ext4", 1 << 30);
+}
+
+#[test]
+fn xfs_shut_down_under_a_log_manager_keeps_every_acknowledged_append() {
+    manager_campaign("mkfs.xfs", 1 << 30);
 }
