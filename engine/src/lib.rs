@@ -3,7 +3,9 @@
 //! A log directory holds partitions; a partition is a log of record batches, in Kafka's own files byte for byte. Real
 //! Kafka opens what this crate writes, and the other way round.
 //!
-//! * [`LogDirectory`]: open a directory, get the logs in it, close it in order;
+//! * [`LogManager`]: several directories for any number of threads; a [`Partition`] appends, reads and waits, and an append
+//!   gives a [`Ticket`] for its being durable: for brokers;
+//! * [`LogDirectory`]: one directory for one thread: open it, get the logs in it, close it in order;
 //! * [`Log`]: the one writer of a partition: append as leader or follower, flush, roll, truncate;
 //! * [`LogReader`]: any number of readers: by offset, by time, zero-copy through [`FileSlice`];
 //! * [`validate`]: what a producer sent, checked before any lock;

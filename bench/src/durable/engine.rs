@@ -13,7 +13,7 @@ const NOW_MS: i64 = 1_700_000_000_000;
 
 /// Every append is validated, as a broker would.
 struct Engine {
-    manager: Option<LogManager>,
+    manager: LogManager,
     partitions: Vec<Arc<Partition>>,
     policy: ValidationPolicy,
 }
@@ -32,7 +32,7 @@ impl Engine {
             partition.with(|log| log.assign_epoch_start_offset(0, 0))??;
         }
         manager.prepare()?;
-        Ok(Self { manager: Some(manager), partitions, policy: ValidationPolicy::from_config(&config) })
+        Ok(Self { manager, partitions, policy: ValidationPolicy::from_config(&config) })
     }
 
     fn append(&self, partition: usize, batch: &[u8]) -> Result<Append, Failure> {
@@ -45,7 +45,7 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         self.partitions.clear();
-        if let Some(Err(error)) = self.manager.take().map(LogManager::close) {
+        if let Err(error) = self.manager.close() {
             eprintln!("the engine was not closed in order: {error}");
         }
     }

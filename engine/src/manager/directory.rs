@@ -1,6 +1,11 @@
 //! One log directory, opened and closed as a whole.
 
-use super::{JournalReplay, OpenError, deletion::Deleted, journal};
+use super::{
+    JournalReplay, OpenError,
+    deletion::Deleted,
+    journal,
+    opener::{Opened, Opener},
+};
 use crate::{
     config::LogConfig,
     format::{
@@ -8,15 +13,16 @@ use crate::{
         clean_shutdown,
         names::{self, DirectoryKind, DirectoryName},
     },
-    log::{Checkpoints, Log, LogError, OnCorruption, OpenOptions, RecoveryProgress, RecoveryReport},
+    log::{Checkpoints, Log, LogError, OnCorruption, RecoveryProgress, RecoveryReport},
     storage::{self, Access, Backend, EntryKind, Lock, Storage, StorageError},
     types::{Offset, Timestamp, TopicPartition},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
+    panic::resume_unwind,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -101,7 +107,7 @@ pub struct LogDirectory {
     pub(super) checkpoints: Arc<Checkpoints>,
     pub(super) high_watermarks: OffsetCheckpoint,
     pub(super) options: DirectoryOptions,
-    report: DirectoryReport,
+    pub(super) report: DirectoryReport,
     /// Partition directories that were found, whether or not their log is open yet, in order.
     pub(super) found: Vec<TopicPartition>,
     pub(super) logs: BTreeMap<TopicPartition, Log>,
@@ -258,7 +264,7 @@ impl LogDirectory {
 
     /// What opens logs of this directory, on any thread.
     pub(super) fn opener(&self) -> Opener<'_> {
-        Opener { directory: self, now_ms: self.now_ms() }
+        Opener::new(self, self.now_ms())
     }
 
     /// Takes note of an opened log.
@@ -301,22 +307,18 @@ impl LogDirectory {
     /// # Errors
     /// The first failure; the next open then recovers.
     pub fn close(self) -> Result<(), OpenError> {
-        self.close_after(|_| Ok(()))
+        self.close_after(1, |_| Ok(()))
     }
 
-    /// As [`LogDirectory::close`], doing something when the logs are closed and nobody knows of it yet.
+    /// As [`LogDirectory::close`], by several threads, and doing something when the logs are closed and nobody knows of it
+    /// yet.
     pub(super) fn close_after(
         mut self,
+        threads: usize,
         logs_are_closed: impl FnOnce(&dyn Storage) -> Result<(), OpenError>,
     ) -> Result<(), OpenError> {
         let all_clean = self.report.clean || self.found.iter().all(|partition| self.logs.contains_key(partition));
-        let mut entries = Vec::new();
-        for (partition, log) in std::mem::take(&mut self.logs) {
-            let mut entry = entry(&partition, &log);
-            let offsets = log.close().map_err(|source| OpenError::Partition { partition, source })?;
-            entry.recovery_point = offsets.recovery_point;
-            entries.push(entry);
-        }
+        let entries = close_logs(std::mem::take(&mut self.logs), threads)?;
         logs_are_closed(&*self.storage)?;
         self.write_checkpoints(&entries)?;
         if all_clean {
@@ -330,51 +332,27 @@ impl LogDirectory {
     }
 }
 
-/// Opens logs of a directory.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Opener<'a> {
-    directory: &'a LogDirectory,
-    now_ms: Timestamp,
-}
-
-/// A log that was opened, and what that found.
-#[derive(Debug)]
-pub(super) struct Opened {
-    log: Log,
-    report: RecoveryReport,
-    elapsed: Duration,
-}
-
-impl Opener<'_> {
-    pub(super) fn open(
-        &self,
-        partition: &TopicPartition,
-        config: Arc<LogConfig>,
-        progress: &mut dyn FnMut(RecoveryProgress),
-    ) -> Result<Opened, OpenError> {
-        let Self { directory, now_ms } = self;
-        let options = OpenOptions {
-            clean: directory.report.clean,
-            high_watermark: directory.high_watermarks.get(partition).copied().unwrap_or(0),
-            producer_id_expiration_ms: directory.options.producer_id_expiration_ms,
-            verify_transactions: directory.options.verify_transactions,
-            jitter_seed: now_ms.cast_unsigned(),
-            on_corruption: directory.options.on_corruption,
-            distrust_cache: directory.report.sync_failed,
-            ..OpenOptions::new(config, *now_ms)
-        };
-        if !directory.has(partition) {
-            // What may still be said of an older partition of the name.
-            directory
-                .checkpoints
-                .lower(partition, 0)
-                .map_err(|source| OpenError::Partition { partition: partition.clone(), source })?;
+/// Closes logs by several threads; what the checkpoints will say of them.
+fn close_logs(logs: BTreeMap<TopicPartition, Log>, threads: usize) -> Result<Vec<Entry>, OpenError> {
+    let logs = Mutex::new(logs.into_iter());
+    let next = || logs.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let close_some = || {
+        let mut entries = Vec::new();
+        while let Some((partition, log)) = next() {
+            let mut entry = entry(&partition, &log);
+            let offsets = log.close().map_err(|source| OpenError::Partition { partition, source })?;
+            entry.recovery_point = offsets.recovery_point;
+            entries.push(entry);
         }
-        let begun = Instant::now();
-        let (log, report) = Log::open(&directory.storage, &directory.checkpoints, partition, &options, progress)
-            .map_err(|source| OpenError::Partition { partition: partition.clone(), source })?;
-        Ok(Opened { log, report, elapsed: begun.elapsed() })
-    }
+        Ok(entries)
+    };
+    let closed: Vec<Result<Vec<Entry>, OpenError>> = thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(close_some)).collect();
+        let own = close_some();
+        let joined = others.into_iter().map(|other| other.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        joined.chain([own]).collect()
+    });
+    Ok(closed.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
 }
 
 /// What the checkpoints say of one log.

@@ -22,6 +22,9 @@ use std::{
 /// How often a directory looks whether partitions have come to rest.
 const TICK: Duration = Duration::from_millis(500);
 
+/// Threads that close logs: most of a close waits for syncs.
+const CLOSING_THREADS: usize = 8;
+
 /// One directory, and what works for it.
 #[derive(Debug)]
 struct Directory {
@@ -247,7 +250,8 @@ impl LogManager {
         self.directories.iter().try_for_each(|directory| Ok(directory.committer.make_journal()?))
     }
 
-    /// Deletes a partition; see [`LogDirectory::delete`].
+    /// Deletes a partition; see [`LogDirectory::delete`]. Tickets that had their answer keep it; the others get
+    /// [`crate::WaitError::Closed`].
     ///
     /// # Errors
     /// [`OpenError::UnknownPartition`]; [`OpenError::Partition`] when its log fails on the way; [`OpenError::Storage`].
@@ -310,16 +314,18 @@ impl LogManager {
     }
 
     /// Closes everything in order, so that the next open, here or by Kafka, needs no recovery: logs, journals,
-    /// checkpoints, markers.
+    /// checkpoints, markers. Tickets without an answer get [`crate::WaitError::Closed`]. Partitions that somebody still holds
+    /// can be read, and keep their files open until they are dropped. A second call does nothing.
     ///
     /// # Errors
     /// The first failure; what could be closed is, and what could not is recovered by the next open.
-    pub fn close(self) -> Result<(), OpenError> {
+    pub fn close(&self) -> Result<(), OpenError> {
         let mut first_failure = Ok(());
         for directory in &self.directories {
             let closed = close(directory);
             first_failure = first_failure.and(closed);
         }
+        self.partitions.write().unwrap_or_else(PoisonError::into_inner).clear();
         first_failure
     }
 }
@@ -341,7 +347,8 @@ fn close(directory: &Directory) -> Result<(), OpenError> {
         }
     }
     let failed = directory.committer.failed();
-    home.close_after(|storage| {
+    let threads = if directory.committer.is_polled() { 1 } else { CLOSING_THREADS };
+    home.close_after(threads, |storage| {
         directory.stop();
         match failed {
             Some(cause) => Err(OpenError::DirectoryFailed { cause: cause.to_string() }),

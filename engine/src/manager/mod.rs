@@ -14,6 +14,7 @@ mod journal;
 mod log_manager;
 mod marks;
 mod metrics;
+mod opener;
 mod options;
 mod partition;
 mod waiting;

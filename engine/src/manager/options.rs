@@ -16,7 +16,7 @@ pub enum HighWatermarkPolicy {
 /// Who moves a log manager's work on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Background {
-    /// Two named threads for each log directory.
+    /// Two named threads for each log directory. The kernel adds workers of its own to the ring while there is much to write.
     #[default]
     Threads,
     /// The host, by calling [`crate::LogManager::poll`]: for one thread per core, and for tests that leave nothing to

@@ -127,6 +127,10 @@ impl Committer {
         })
     }
 
+    pub(super) fn is_polled(&self) -> bool {
+        self.is_polled
+    }
+
     pub(super) fn add(&self, partition: &Arc<Partition>) {
         let mut partitions = self.partitions.write().unwrap_or_else(PoisonError::into_inner);
         partitions.insert(partition.name().clone(), Arc::downgrade(partition));

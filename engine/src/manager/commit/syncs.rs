@@ -87,6 +87,9 @@ impl Committer {
         let rests = |journal: &Journal| self.seen_mark.swap(journal.mark(), Ordering::Relaxed) == journal.mark();
         let is_left_over = self.journal.get().is_some_and(|journal| rests(journal) && journal.fill_per_mille() > 0);
         self.retry_stalled();
+        if self.pool.in_use() == 0 {
+            self.pool.trim();
+        }
         match rested {
             Err(LogError::DiskFull(_)) | Ok(()) => {}
             Err(error) => return self.fail(&error.to_string()),
