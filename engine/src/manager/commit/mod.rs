@@ -20,7 +20,7 @@ use super::{
 use crate::{
     format::names,
     log::{Checkpoints, CommitJournal, LogError},
-    segment::Gather,
+    segment::{Gather, Segment},
     storage::{Access, BufferPool, Storage, StorageError},
     types::TopicPartition,
 };
@@ -75,8 +75,9 @@ pub(super) struct Committer {
     has_writer: Condvar,
     /// Guards the pieces that wait to be written; held for a few instructions.
     pieces: OnceLock<Arc<Mutex<VecDeque<PieceWrite>>>>,
-    /// Guards pieces that are in their files and stay in memory for readers, the oldest first.
-    kept: Mutex<VecDeque<PieceWrite>>,
+    /// Guards whose pieces are in their files and stay in memory for readers, the oldest first. Keeps no segment, and with it
+    /// no file, from going.
+    kept: Mutex<VecDeque<Weak<Segment>>>,
     /// Guards pieces for which the disk had no room.
     stalled: Mutex<Vec<PieceWrite>>,
     is_disk_full: AtomicBool,

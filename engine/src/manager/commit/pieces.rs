@@ -2,7 +2,7 @@
 
 use super::Committer;
 use crate::manager::journal::Writer;
-use std::sync::{PoisonError, atomic::Ordering};
+use std::sync::{Arc, PoisonError, atomic::Ordering};
 
 /// How much further the journal fills, in thousandths, before a checkpoint is tried again.
 const FREE_STEP: u64 = 30;
@@ -19,7 +19,10 @@ impl Committer {
             self.stalled.lock().unwrap_or_else(PoisonError::into_inner).extend(stepped.stalled);
         }
         if !stepped.written.is_empty() {
-            self.kept.lock().unwrap_or_else(PoisonError::into_inner).extend(stepped.written);
+            self.kept
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .extend(stepped.written.iter().map(|piece| Arc::downgrade(&piece.segment)));
             self.free_kept(self.pool.in_use().saturating_sub(self.pool.limit() / 4 * 3));
         }
         if stepped.is_journal_full {
@@ -41,13 +44,19 @@ impl Committer {
         is_due
     }
 
+    /// Forgets segments that let go of their pieces themselves: rolled, cut, at rest or gone.
+    pub(super) fn forget_released(&self) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|segment| segment.upgrade().is_some_and(|segment| segment.is_gathering()));
+    }
+
     /// Lets go of written pieces, the oldest first, until so many bytes are free; how many are.
     pub(super) fn free_kept(&self, wanted: usize) -> usize {
         let mut freed = 0;
         while freed < wanted {
             let oldest = self.kept.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-            let Some(piece) = oldest else { break };
-            freed += piece.segment.release_oldest_piece();
+            let Some(segment) = oldest else { break };
+            freed += segment.upgrade().map_or(0, |segment| segment.release_oldest_piece());
         }
         if freed > 0 {
             self.memory_freed.notify_all();

@@ -87,6 +87,7 @@ impl Committer {
         let rests = |journal: &Journal| self.seen_mark.swap(journal.mark(), Ordering::Relaxed) == journal.mark();
         let is_left_over = self.journal.get().is_some_and(|journal| rests(journal) && journal.fill_per_mille() > 0);
         self.retry_stalled();
+        self.forget_released();
         if self.pool.in_use() == 0 {
             self.pool.trim();
         }
@@ -180,6 +181,7 @@ impl Committer {
     fn checkpoint(&self, anyway: bool) -> Result<(), LogError> {
         let Some(journal) = self.journal.get() else { return Ok(()) };
         self.retry_stalled();
+        self.forget_released();
         let fill = journal.fill_per_mille();
         let is_short = self.pool.in_use() > self.pool.limit() / 4 * 3;
         let durable = journal.durable();
