@@ -209,7 +209,7 @@ impl StorageError {
     /// Whether the disk or a quota is full.
     #[must_use]
     pub fn is_disk_full(&self) -> bool {
-        matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        is_disk_full(&self.source)
     }
 
     /// Whether the file or directory is not there.
@@ -217,6 +217,11 @@ impl StorageError {
     pub fn is_not_found(&self) -> bool {
         self.source.kind() == io::ErrorKind::NotFound
     }
+}
+
+/// Whether an operation failed because the disk or a quota is full.
+pub(crate) fn is_disk_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Holds a lock until dropped.

@@ -18,11 +18,10 @@ use crate::{
         waiting::{Position, Wakes},
     },
     segment::Segment,
-    storage::{EndedWrite, File, Queue, QueueWaker, QueuedWrite, Storage, StorageError, Wait, queue},
+    storage::{self, EndedWrite, File, Queue, QueueWaker, QueuedWrite, Storage, StorageError, Wait, queue},
 };
 use std::{
     collections::{HashMap, VecDeque},
-    io,
     path::Path,
     sync::{Arc, Mutex, PoisonError, atomic::Ordering},
 };
@@ -235,7 +234,7 @@ impl Writer {
             match ended.result {
                 Ok(()) => stepped.written.push(piece),
                 // What it holds is in the journal: it is tried again when there is space.
-                Err(error) if is_disk_full(&error) => stepped.stalled.push(piece),
+                Err(error) if storage::is_disk_full(&error) => stepped.stalled.push(piece),
                 Err(error) => self.fail(StorageError::new("append to", &piece.segment.files().log(), error)),
             }
             return;
@@ -282,7 +281,3 @@ impl Writer {
 
 /// The least tag of a piece; blocks have their numbers for tags.
 const PIECE_TAGS: u64 = 1 << 63;
-
-fn is_disk_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-}

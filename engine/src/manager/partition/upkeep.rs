@@ -7,6 +7,7 @@ use crate::{
         directory,
         waiting::{Mark, Position, Wakes},
     },
+    segment::SegmentError,
 };
 use std::{sync::atomic::Ordering, thread, time::Duration};
 
@@ -44,10 +45,7 @@ impl Partition {
     /// Writes gathered bytes with a lower mark to the segment's file.
     pub(in crate::manager) fn spill_before(&self, mark: u64, now: u64) -> Result<(), LogError> {
         match self.reader.active_segment() {
-            Some(active) => active.spill_before(mark, now).map_err(|error| match error.is_disk_full() {
-                true => LogError::DiskFull(error),
-                false => LogError::Storage(error),
-            }),
+            Some(active) => Ok(active.spill_before(mark, now).map_err(SegmentError::from)?),
             None => Ok(()),
         }
     }

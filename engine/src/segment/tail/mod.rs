@@ -9,7 +9,7 @@
 use crate::storage::{self, Buffer, BufferPool, BufferWriter, DIRECT_BYTES, File, QueuedWrite, Storage};
 use std::{
     collections::VecDeque,
-    io::{self, ErrorKind},
+    io,
     ops::Range,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
 };
@@ -96,9 +96,8 @@ struct State {
 impl State {
     /// A full disk can be tried again; after anything else nobody knows what is in the file.
     fn note_failure(&mut self, result: &io::Result<()>) {
-        let is_full = |error: &io::Error| matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
         if let Err(error) = result.as_ref()
-            && !is_full(error)
+            && !storage::is_disk_full(error)
         {
             self.failed = Some(error.to_string());
         }

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::storage::{Access, Posix};
+use std::io::ErrorKind;
 use std::path::Path;
 
 const PIECE: usize = DIRECT_BYTES;
