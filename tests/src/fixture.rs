@@ -132,7 +132,7 @@ impl Fixture {
 
     /// Writes recovery point and log start into their checkpoints, as a host does now and then.
     pub fn checkpoint(&self) {
-        let offsets = self.log.offsets();
+        let offsets = self.log.offsets_to_checkpoint();
         let log_start = (offsets.log_start != self.log.first_base_offset()).then_some(offsets.log_start);
         self.checkpoints.write(&[(partition(), offsets.recovery_point, log_start)]).unwrap();
     }

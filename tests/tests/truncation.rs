@@ -2,7 +2,10 @@
 #![allow(clippy::unwrap_used)]
 
 use duramen::{AppendAsLeader, LogConfig};
-use duramen_tests::fixture::{Fixture, NOW_MS, batch, file, in_txn, placed, produced};
+use duramen_tests::{
+    disk::Crash,
+    fixture::{Fixture, NOW_MS, batch, file, in_txn, placed, produced},
+};
 
 /// Ten batches of one record to a segment, and an index entry for every batch but the first.
 fn ten_to_a_segment() -> LogConfig {
@@ -198,5 +201,26 @@ fn log_that_was_cut_at_its_start_in_a_gap_opens_after_a_crash() {
         assert_eq!((log.offsets().log_start, log.offsets().log_end), (target.min(4), target));
         let log = log.crash();
         assert_eq!((log.offsets().log_end, log.records().len()), (3, 3), "cut to {target}");
+    }
+}
+
+#[test]
+fn cut_inside_a_batch_is_checkpointed_as_the_next_open_finds_it() {
+    // A batch at 3 of four records goes whole; the log starts below it, in it, or at the cut.
+    for (log_start, target) in [(1, 5), (4, 5), (5, 5)] {
+        let mut log = Fixture::new(LogConfig::default());
+        log.fill(3, 1);
+        log.follow(&placed(batch(4).build().unwrap(), 3, 0)).unwrap();
+        log.update_high_watermark(7);
+        log.increment_log_start_offset(log_start).unwrap();
+        log.truncate_to(target, NOW_MS).unwrap();
+        log.checkpoint();
+        // Not durable: of this a crash leaves zeros.
+        log.fill(1, 1);
+        log.checkpoint();
+        let (disk, options) = log.abandon();
+        let mut log = Fixture::open(disk.crash_image(Crash::ZeroTail), options).unwrap();
+        assert_eq!((log.offsets().log_start, log.offsets().log_end), (log_start.min(3), 3), "cut to {target}");
+        log.fill(1, 1);
     }
 }

@@ -119,6 +119,12 @@ impl Log {
     /// # Errors
     /// [`LogError::Storage`], [`LogError::DiskFull`] or [`LogError::Poisoned`]: the log must then be opened as unclean.
     pub fn close(mut self) -> Result<LogOffsets, LogError> {
+        self.close_files()?;
+        Ok(self.offsets_to_checkpoint())
+    }
+
+    /// As [`Log::close`], for who still asks the log afterwards.
+    pub(crate) fn close_files(&mut self) -> Result<(), LogError> {
         self.check_writable()?;
         self.active()?.write_and_sync().map_err(|error| self.roll_failed(error))?;
         let log_end = self.shared.read().log_end.offset;
@@ -126,6 +132,6 @@ impl Log {
         self.snapshots.commit()?;
         self.storage().sync_dir(&self.dir)?;
         self.shared.write().recovery_point = log_end;
-        Ok(self.offsets())
+        Ok(())
     }
 }

@@ -112,6 +112,7 @@ pub struct Log {
     in_journal: bool,
     /// How often the log was cut.
     cuts: u64,
+    cut_in_batch: Option<truncate::CutInBatch>,
     /// Whether what is appended is committed at once.
     is_sole_replica: bool,
 }
@@ -164,6 +165,7 @@ impl Log {
             poisoned: None,
             in_journal: false,
             cuts: 0,
+            cut_in_batch: None,
             is_sole_replica: false,
         };
         log.segment_first_timestamp = log.first_timestamp(&*log.active()?)?;

@@ -8,13 +8,28 @@ use super::{
     epochs::EpochCache,
     open,
     rebuild::Rebuild,
-    state::{LogOffsetMetadata, Segments},
+    state::{LogOffsetMetadata, LogOffsets, Segments, View},
 };
 use crate::{
     segment::{IndexLimits, Segment, SegmentError},
     types::{Offset, Timestamp},
 };
 use std::sync::Arc;
+
+/// A cut inside a batch, which goes whole: the log ends in a gap that no file tells of.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CutInBatch {
+    log_end: Offset,
+    /// Where the last batch ends: the next open finds the log's end there.
+    end_on_disk: Offset,
+}
+
+impl CutInBatch {
+    /// Whether no batch behind the cut is durable yet.
+    fn is_end_of(&self, view: &View) -> bool {
+        view.recovery_point <= self.log_end && view.log_end.segment_base_offset < self.log_end
+    }
+}
 
 impl Log {
     /// Removes every record at or above `offset`; whether there was any (`UnifiedLog.truncateTo`). An offset inside a
@@ -45,10 +60,25 @@ impl Log {
         self.revoke_cleaning();
         self.leave_journal()?;
         self.note_cut();
-        let recovery_point = self.lower_checkpoints(self.end_on_disk(offset)?)?;
+        let end_on_disk = self.end_on_disk(offset)?;
+        let recovery_point = self.lower_checkpoints(end_on_disk)?;
         let result = self.cut_to(offset, recovery_point, now_ms);
         result.map_err(|error| self.poison(error))?;
+        self.cut_in_batch = (end_on_disk < offset).then_some(CutInBatch { log_end: offset, end_on_disk });
         Ok(true)
+    }
+
+    /// The offsets as checkpoints may tell them: as [`Log::offsets`], but behind a cut inside a batch recovery point and log
+    /// start are not above the end that the next open finds. [`LogDirectory`](crate::LogDirectory) takes these.
+    #[must_use]
+    pub fn offsets_to_checkpoint(&self) -> LogOffsets {
+        let view = self.shared.read();
+        let mut offsets = view.offsets();
+        if let Some(cut) = self.cut_in_batch.filter(|cut| cut.is_end_of(&view)) {
+            offsets.recovery_point = offsets.recovery_point.min(cut.end_on_disk);
+            offsets.log_start = offsets.log_start.min(cut.end_on_disk);
+        }
+        offsets
     }
 
     /// Lowers what is known to be durable, on the disk and here: a checkpoint written after a cut that failed must not
@@ -149,6 +179,7 @@ impl Log {
         result.map_err(|error| self.poison(error))?;
         self.active()?.set_created_ms(now_ms);
         self.segment_first_timestamp = None;
+        self.cut_in_batch = None;
         Ok(())
     }
 

@@ -338,11 +338,11 @@ fn close_logs(logs: BTreeMap<TopicPartition, Log>, threads: usize) -> Result<Vec
     let next = || logs.lock().unwrap_or_else(PoisonError::into_inner).next();
     let close_some = || {
         let mut entries = Vec::new();
-        while let Some((partition, log)) = next() {
-            let mut entry = entry(&partition, &log);
-            let offsets = log.close().map_err(|source| OpenError::Partition { partition, source })?;
-            entry.recovery_point = offsets.recovery_point;
-            entries.push(entry);
+        while let Some((partition, mut log)) = next() {
+            match log.close_files() {
+                Ok(()) => entries.push(entry(&partition, &log)),
+                Err(source) => return Err(OpenError::Partition { partition, source }),
+            }
         }
         Ok(entries)
     };
@@ -365,7 +365,7 @@ pub(super) struct Entry {
 }
 
 pub(super) fn entry(partition: &TopicPartition, log: &Log) -> Entry {
-    let offsets = log.offsets();
+    let offsets = log.offsets_to_checkpoint();
     Entry {
         partition: partition.clone(),
         recovery_point: offsets.recovery_point,

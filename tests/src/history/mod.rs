@@ -121,6 +121,8 @@ pub struct History {
     epoch: i32,
     /// Records that compaction may have taken.
     removable: BTreeSet<Offset>,
+    /// What lies below was committed when it was compacted, so that nothing there is cut any more.
+    compacted_below: Offset,
     /// Where a start-over begins that has not returned.
     starting_at: Option<Offset>,
     serial: u32,
@@ -175,7 +177,15 @@ impl History {
 
     fn on_checkpoint(&mut self) {
         self.checkpointed = vec![self.high_watermark];
-        self.log_start_range.0 = self.log_start;
+        if self.reaches_log_start() {
+            self.log_start_range.0 = self.log_start;
+        }
+    }
+
+    /// Whether a durable batch ends at or above the log start: a cut inside the first batch leaves none.
+    fn reaches_log_start(&self) -> bool {
+        let durable = self.batches.iter().filter(|batch| batch.next_offset <= self.flushed);
+        durable.map(|batch| batch.next_offset).max().is_some_and(|end| end >= self.log_start)
     }
 
     /// Opens the log of a living system; what only memory knew is gone.
@@ -250,12 +260,14 @@ impl History {
     }
 
     fn truncate(&mut self, log: &mut Log, records: u8) -> Result<(), LogError> {
-        let floor = if self.compacted { self.high_watermark } else { self.log_start };
+        let floor = if self.compacted { self.high_watermark.max(self.compacted_below) } else { self.log_start };
         let wanted = (self.end - i64::from(records)).max(floor);
         let target = self.batch_start(wanted).clamp(self.log_start, self.end);
         self.flushed = self.flushed.min(target);
         self.written = self.written.min(target);
-        self.log_start_range.0 = self.log_start_range.0.min(self.batch_start(target));
+        let left = self.batches.iter().filter(|batch| batch.next_offset <= target);
+        let end_on_disk = left.map(|batch| batch.next_offset).max().unwrap_or(0);
+        self.log_start_range.0 = self.log_start_range.0.min(end_on_disk);
         log.truncate_to(target, NOW_MS)?;
         self.batches.retain(|batch| batch.next_offset <= target);
         self.end = target;
@@ -308,6 +320,7 @@ impl History {
 
     fn compact(&mut self, log: &mut Log) -> Result<(), LogError> {
         self.high_watermark = log.update_high_watermark(self.end);
+        self.compacted_below = self.end;
         let to_clean = log.log_to_clean(None, NOW_MS)?;
         let bound = to_clean.first_uncleanable_offset;
         self.removable.extend(Replay::of(&self.batches).removable(self.batches.iter(), bound));

@@ -107,10 +107,11 @@ impl Driver {
 
     pub(super) fn close(&mut self) -> Answer {
         let log = self.log.take().ok_or(Failure::not_open())?;
-        let first_base = log.first_base_offset();
-        let offsets = log.close()?;
+        // As Kafka writes them, also where the log ends in a gap: it then begins anew at the next open.
+        let (first_base, offsets) = (log.first_base_offset(), log.offsets());
+        log.close()?;
         self.remembered = Remembered {
-            recovery_point: offsets.recovery_point,
+            recovery_point: offsets.log_end,
             log_start: if offsets.log_start > first_base { offsets.log_start } else { 0 },
             high_watermark: self.slips.high_watermark(&offsets),
         };
