@@ -66,7 +66,7 @@ impl History {
         let survivors = self.batches.iter().filter(|batch| batch.next_offset <= second_end);
         if !first.content.is_empty() {
             let found: Vec<Batch<'_>> = Batches::new(&first.content).map(|batch| batch.unwrap()).collect();
-            let replay = Replay::of(survivors);
+            let replay = Replay { removable: self.removable.clone(), ..Replay::of(survivors) };
             check_committed(log, &replay, &found);
             self.check_producers(&replay, &log.active_producers(), &first.offsets);
         }
@@ -122,7 +122,7 @@ impl History {
         }
         self.check_content(&found, offsets, floor);
         let survivors: Vec<_> = self.batches.iter().filter(|batch| batch.next_offset <= offsets.log_end).collect();
-        let replay = Replay::of(survivors.iter().copied());
+        let replay = Replay { removable: self.removable.clone(), ..Replay::of(survivors.iter().copied()) };
         self.check_producers(&replay, &producers, offsets);
         self.check_epochs(log, &found, offsets);
         check_committed(log, &replay, &found);
@@ -193,7 +193,7 @@ impl History {
             });
             assert!(all_known, "{known:?}, {producer:?}");
             let open: Vec<Offset> = producer.open.iter().map(|(base, _)| *base).collect();
-            let surviving = producer.open.iter().find(|(_, next)| *next > log_start).map(|(base, _)| *base);
+            let surviving = replay.first_kept(producer, log_start);
             match known.current_txn_first_offset {
                 None => assert!(surviving.is_none(), "the transaction of {id} is forgotten: {producer:?}"),
                 Some(first) => assert!(

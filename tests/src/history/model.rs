@@ -72,9 +72,18 @@ pub(super) struct Producer {
 pub(super) struct Replay {
     pub(super) producers: BTreeMap<i64, Producer>,
     pub(super) ended: Vec<Ended>,
+    /// Records that compaction may have taken.
+    pub(super) removable: BTreeSet<Offset>,
 }
 
 impl Replay {
+    /// Where the open transaction of a producer begins at the latest: its first data batch that the log must still have.
+    pub(super) fn first_kept(&self, producer: &Producer, log_start: Offset) -> Option<Offset> {
+        let is_kept =
+            |(base, next): &&Range| *next > log_start && !(*base..*next).all(|offset| self.removable.contains(&offset));
+        producer.open.iter().find(is_kept).map(|(base, _)| *base)
+    }
+
     /// Reads batches, which are in order.
     pub(super) fn of<'a>(batches: impl IntoIterator<Item = &'a Appended>) -> Self {
         let mut replay = Self::default();
@@ -126,8 +135,8 @@ impl Replay {
             if let Some((first, _)) = producer.open.first() {
                 least = least.min((*first).max(log_start));
             }
-            if let Some((first, _)) = producer.open.iter().find(|(_, next)| *next > log_start) {
-                most = most.min((*first).max(log_start));
+            if let Some(first) = self.first_kept(producer, log_start) {
+                most = most.min(first.max(log_start));
             }
         }
         for ended in self.ended.iter().filter(|ended| ended.marker >= high_watermark) {
