@@ -10,7 +10,7 @@ const FREE_STEP: u64 = 30;
 impl Committer {
     /// Moves on what can be moved; whether anything was. With `wait`, waits first for something to do.
     pub(in crate::manager) fn step_journal(&self, writer: &mut Writer, wait: bool) -> bool {
-        let stepped = writer.step(wait);
+        let stepped = writer.step(wait, self.is_polled);
         if let Some(error) = stepped.failed {
             self.fail(&error.to_string());
         }

@@ -141,8 +141,9 @@ impl Writer {
         self.block_at().is_some_and(|least| self.journal.pending_bytes() >= least)
     }
 
-    /// Takes what ended, and begins what can be begun. With `wait`, waits first until there is something to do.
-    pub(in crate::manager) fn step(&mut self, wait: bool) -> Stepped {
+    /// Takes what ended, and begins what can be begun. With `wait`, waits first until there is something to do. With
+    /// `settle` no piece is on its way afterwards: the caller's thread may next want its segment, and nobody else would end it.
+    pub(in crate::manager) fn step(&mut self, wait: bool, settle: bool) -> Stepped {
         let waker = self.queue.waker();
         let mut how = Wait::No;
         if wait {
@@ -156,16 +157,23 @@ impl Writer {
         if stepped.is_busy {
             how = Wait::No;
         }
+        self.take_ended(how, &mut stepped);
+        while settle && !self.pieces.is_empty() {
+            self.take_ended(Wait::UntilWoken, &mut stepped);
+        }
+        self.acknowledge();
+        stepped.failed.clone_from(&self.failed);
+        stepped
+    }
+
+    fn take_ended(&mut self, how: Wait, stepped: &mut Stepped) {
         let mut ended = std::mem::take(&mut self.ended);
         self.queue.reap(how, &mut ended);
         stepped.is_busy |= !ended.is_empty();
         for write in ended.drain(..) {
-            self.end(write, &mut stepped);
+            self.end(write, stepped);
         }
         self.ended = ended;
-        self.acknowledge();
-        stepped.failed.clone_from(&self.failed);
-        stepped
     }
 
     fn begin_blocks(&mut self, stepped: &mut Stepped) {
