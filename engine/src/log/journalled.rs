@@ -87,8 +87,9 @@ impl Log {
             return Ok(None);
         }
         let segment = self.active()?;
-        segment.spill().map_err(|error| self.poison(error))?;
-        Ok(Some(PendingFlush { file: segment.log()?, segment, offset, cuts: self.cuts }))
+        let file = segment.spill().and_then(|()| segment.log()).map_err(|error| self.poison(error))?;
+        segment.note_sync().map_err(|error| self.poison(error))?;
+        Ok(Some(PendingFlush { file, segment, offset, cuts: self.cuts }))
     }
 
     /// Ends what [`Log::begin_flush`] began: up to where the log is durable now.

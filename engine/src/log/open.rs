@@ -530,6 +530,7 @@ pub(super) fn needs_repair(listing: &Listing, segment: &Segment) -> Result<bool,
 
 /// Removes the files of one segment, the log first and durably; what is left without a log is a leftover.
 pub(super) fn remove_segment(storage: &dyn Storage, dir: &Path, segment: &Segment) -> Result<(), LogError> {
+    segment.detach();
     for path in segment.files().all() {
         match storage.unlink(&path) {
             Err(error) if !error.is_not_found() => return Err(error.into()),

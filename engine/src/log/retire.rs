@@ -27,6 +27,7 @@ impl Log {
         keep_snapshot: bool,
         now_ms: Timestamp,
     ) -> Result<(), LogError> {
+        segment.detach();
         for path in segment.files().all() {
             self.retire_file(path, now_ms)?;
         }

@@ -49,6 +49,10 @@ pub struct DirectoryOptions {
     pub lock_timeout: Duration,
     /// The time to go by while opening, in ms; `None` is the machine's.
     pub now_ms: Option<Timestamp>,
+    /// Segment files and maps of indexes that are kept open between uses, at most; what was not used for longest is closed
+    /// and opened again when it is needed. `None` is half of the files that the process may have open, shared out among the
+    /// directories of a log manager. Slices that readers hold keep their files open beyond it.
+    pub open_files: Option<usize>,
 }
 
 impl Default for DirectoryOptions {
@@ -60,6 +64,7 @@ impl Default for DirectoryOptions {
             file_delete_delay_ms: 60_000,
             lock_timeout: Duration::from_secs(10),
             now_ms: None,
+            open_files: None,
         }
     }
 }
@@ -147,6 +152,9 @@ impl LogDirectory {
     /// As [`LogDirectory::open`].
     pub fn open_on(storage: Arc<dyn Storage>, options: DirectoryOptions) -> Result<Self, OpenError> {
         let lock = take_lock(&*storage, options.lock_timeout)?;
+        if let (Some(limit), Some(open_files)) = (options.open_files, storage.open_files()) {
+            open_files.set_limit(limit);
+        }
         let mut report = DirectoryReport { clean: take_marker(&*storage)?, ..DirectoryReport::default() };
         report.sync_failed = sync_failed(&*storage)?;
         report.clean &= !report.sync_failed;

@@ -4,10 +4,14 @@
 //! a directory that fails takes its partitions with it and no others.
 
 use super::{
-    Background, DirectoryMetrics, DirectoryReport, LogDirectory, ManagerOptions, OpenError, Partition,
-    commit::Committer, journal::Journal,
+    Background, DirectoryMetrics, DirectoryOptions, DirectoryReport, LogDirectory, ManagerOptions, OpenError,
+    Partition, commit::Committer, journal::Journal,
 };
-use crate::{config::LogConfig, storage::Storage, types::TopicPartition};
+use crate::{
+    config::LogConfig,
+    storage::{OpenFiles, Storage},
+    types::TopicPartition,
+};
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
@@ -85,9 +89,10 @@ impl LogManager {
     /// # Errors
     /// [`OpenError`] of the first directory that cannot be opened.
     pub fn open(paths: &[&Path], options: ManagerOptions) -> Result<Self, OpenError> {
-        let open = |path: &&Path| {
-            LogDirectory::open_with(path, options.directory.clone()).map(|directory| (path.to_path_buf(), directory))
-        };
+        let limit = options.directory.open_files.unwrap_or_else(|| OpenFiles::default().limit() / paths.len().max(1));
+        let each = DirectoryOptions { open_files: Some(limit), ..options.directory.clone() };
+        let open =
+            |path: &&Path| LogDirectory::open_with(path, each.clone()).map(|directory| (path.to_path_buf(), directory));
         let directories = paths.iter().map(open).collect::<Result<Vec<_>, _>>()?;
         Self::assemble(directories, options)
     }

@@ -8,6 +8,7 @@
 mod error;
 mod files;
 mod gather;
+mod handles;
 mod index;
 mod lookup;
 mod scan;
@@ -19,6 +20,7 @@ mod txn_index;
 
 pub use error::SegmentError;
 pub(crate) use files::SegmentFiles;
+pub(crate) use handles::Hold;
 pub(crate) use index::{IndexLimits, LiveIndex};
 pub(crate) use lookup::RecordTime;
 pub use scan::Damage;
@@ -35,12 +37,13 @@ use crate::{
     storage::{self, Access, File, Op, Storage, StorageError},
     types::Offset,
 };
+use handles::Handles;
 use sealed_index::SealedIndex;
 use std::{
     path::Path,
     sync::{
         Arc, Mutex, PoisonError, RwLock,
-        atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
 };
 use tail::{NoMemory, Tail};
@@ -64,6 +67,12 @@ enum IndexState {
     Live(LiveIndex),
 }
 
+impl IndexState {
+    fn is_mapped(&self) -> bool {
+        matches!(self, Self::Sealed(_))
+    }
+}
+
 /// A write to the log file failed.
 #[derive(Debug)]
 pub(crate) enum AppendFailure {
@@ -82,22 +91,13 @@ pub(crate) struct Segment {
     files: SegmentFiles,
     base_offset: Offset,
     limits: IndexLimits,
-    /// Guards opening the log file, once.
-    log: Mutex<Option<Arc<File>>>,
-    /// Guards opening the log file past the page cache, once for as long as bytes gather.
-    direct: Mutex<Option<Arc<File>>>,
+    handles: Arc<Handles>,
     /// What is not in the file yet.
     tail: Tail,
-    /// Syncs of the segment's files that are under way.
-    syncs: AtomicU32,
-    /// Whether one of them failed.
-    sync_failed: AtomicBool,
     /// Bytes of whole batches; raised by the writer after the write.
     size: AtomicU64,
     /// When the segment was begun, in ms, as far as the writer noted it.
     created_ms: AtomicI64,
-    /// Guards the indexes; never held during I/O.
-    index: RwLock<IndexState>,
     /// Guards the aborted transactions; never held during I/O.
     txns: RwLock<Option<Arc<TxnIndex>>>,
     /// End of the highest byte ever handed out in a slice.
@@ -125,9 +125,8 @@ impl Segment {
         {
             return Err(StorageError::new("allocate", &path, error));
         }
-        *lock(&segment.log) = Some(Arc::new(file));
-        *segment.index.write().unwrap_or_else(PoisonError::into_inner) =
-            IndexState::Live(LiveIndex::new(base_offset, limits));
+        segment.handles.set_index(&**storage, IndexState::Live(LiveIndex::new(base_offset, limits)));
+        segment.handles.adopt_log(&**storage, Arc::new(file));
         *segment.txns.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(TxnIndex::default()));
         Ok(segment)
     }
@@ -145,14 +144,10 @@ impl Segment {
             files: SegmentFiles::new(dir, base_offset),
             base_offset,
             limits,
-            log: Mutex::new(None),
-            direct: Mutex::new(None),
+            handles: Handles::new(&**storage, IndexState::Unloaded),
             tail: Tail::default(),
-            syncs: AtomicU32::new(0),
-            sync_failed: AtomicBool::new(false),
             size: AtomicU64::new(size),
             created_ms: AtomicI64::new(UNKNOWN_MS),
-            index: RwLock::new(IndexState::Unloaded),
             txns: RwLock::new(None),
             handed_out: AtomicU64::new(0),
             replaced: AtomicBool::new(false),
@@ -191,15 +186,15 @@ impl Segment {
         StorageError::new(operation, &self.files.log(), error)
     }
 
-    /// The log file, opened for writing when first asked for.
+    /// The log file, opened for writing unless it is open.
     pub(crate) fn log(&self) -> Result<Arc<File>, StorageError> {
-        let mut log = lock(&self.log);
-        if let Some(file) = &*log {
-            return Ok(Arc::clone(file));
-        }
-        let file = Arc::new(self.storage.open(&self.files.log(), Access::Write)?);
-        *log = Some(Arc::clone(&file));
-        Ok(file)
+        self.handles.log(&*self.storage, || self.files.log())
+    }
+
+    /// The log file, for who will write to it.
+    pub(crate) fn log_to_write(&self) -> Result<Arc<File>, StorageError> {
+        self.handles.note_write();
+        self.log()
     }
 
     /// When the log file was last written to, in ms.
@@ -208,11 +203,24 @@ impl Segment {
         self.storage.modified_ms(&log).map_err(|error| self.log_error("look at", error))
     }
 
-    /// Reads everything that readers of this object may need by name, so that the files can be renamed under them.
-    pub(crate) fn hold(&self) -> Result<(), SegmentError> {
+    /// Reads everything that readers of this object may need by name, so that the files can be renamed under them, and
+    /// keeps it open while the result lives.
+    pub(crate) fn hold(&self) -> Result<Hold, SegmentError> {
+        let hold = self.handles.hold();
         self.log()?;
         self.txns()?;
-        self.with_index(|_| (), |_| ())
+        self.with_index(|_| (), |_| ())?;
+        Ok(hold)
+    }
+
+    /// The files are about to get other names, or none: this object keeps what it has open, and opens nothing more.
+    pub(crate) fn detach(&self) {
+        self.handles.detach();
+    }
+
+    /// Whether the files are not found by their names any more.
+    pub(crate) fn is_detached(&self) -> bool {
+        self.handles.is_detached()
     }
 
     /// Walks the batches from byte `position` up to `end`, reading `piece` bytes at once.
@@ -238,15 +246,17 @@ impl Segment {
 
     fn write(&self, bytes: &[u8]) -> Result<(), AppendFailure> {
         let size = self.size();
-        let log = self.log().map_err(AppendFailure::Undone)?;
+        let log = self.log_to_write().map_err(AppendFailure::Undone)?;
         self.spill().map_err(AppendFailure::Unknown)?;
-        storage::write_at(&*self.storage, &log, size, bytes)
-            .map_err(|error| self.undo_append(&log, size, self.log_error("append to", error)))
+        let written = storage::write_at(&*self.storage, &log, size, bytes);
+        // Again: a sync may have begun in between.
+        self.handles.note_write();
+        written.map_err(|error| self.undo_append(&log, size, self.log_error("append to", error)))
     }
 
     fn observe(&self, len: usize, headers: &[BatchHeader]) {
         let size = self.size();
-        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        let mut index = self.handles.index_mut();
         if let IndexState::Live(live) = &mut *index {
             let mut position = size;
             for header in headers {
@@ -270,7 +280,7 @@ impl Segment {
     }
 
     fn sync_one(&self, file: &File) -> std::io::Result<()> {
-        self.watched_sync(|| storage::sync(&*self.storage, file))
+        self.handles.watched_sync(|| storage::sync(&*self.storage, file))
     }
 
     /// Makes every byte below the size durable.
@@ -282,7 +292,7 @@ impl Segment {
 
     /// Whether a further index entry would not fit.
     pub(crate) fn is_index_full(&self) -> bool {
-        match &*self.index.read().unwrap_or_else(PoisonError::into_inner) {
+        match &*self.handles.index() {
             IndexState::Live(live) => live.is_full(),
             IndexState::Unloaded | IndexState::Sealed(_) => false,
         }
@@ -290,13 +300,13 @@ impl Segment {
 
     /// Replaces the indexes, after recovery or a scan of the tail.
     pub(crate) fn set_live_index(&self, live: LiveIndex) {
-        *self.index.write().unwrap_or_else(PoisonError::into_inner) = IndexState::Live(live);
+        self.handles.set_index(&*self.storage, IndexState::Live(live));
     }
 
     /// Writes the indexes with their last entry and syncs every file of the segment. They stay in memory.
     pub(crate) fn write_and_sync(&self) -> Result<(), SegmentError> {
         let (offsets, times) = {
-            let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+            let mut index = self.handles.index_mut();
             let IndexState::Live(live) = &mut *index else {
                 return Ok(());
             };
@@ -310,7 +320,7 @@ impl Segment {
         let txns = self.open_txn_index()?;
         let mut ops = vec![Op::sync(&log), Op::sync(&index), Op::sync(&times)];
         ops.extend(txns.as_ref().map(Op::sync));
-        let synced = self.watched_sync(|| {
+        let synced = self.handles.watched_sync(|| {
             self.storage.run(&mut ops);
             ops.iter_mut().try_for_each(|op| op.take_result().map(drop))
         });
@@ -319,7 +329,7 @@ impl Segment {
 
     /// Lets go of the indexes in memory; from now on they come from their files.
     pub(crate) fn release_index(&self) {
-        *self.index.write().unwrap_or_else(PoisonError::into_inner) = IndexState::Unloaded;
+        self.handles.set_index(&*self.storage, IndexState::Unloaded);
     }
 
     fn derived<T>(&self, file: &'static str, result: Result<T, crate::format::FormatError>) -> Result<T, SegmentError> {
@@ -378,12 +388,15 @@ impl Segment {
         live: impl FnOnce(&LiveIndex) -> T,
         sealed: impl FnOnce(&SealedIndex) -> T,
     ) -> Result<T, SegmentError> {
+        let mut held = None;
         loop {
-            match &*self.index.read().unwrap_or_else(PoisonError::into_inner) {
+            match &*self.handles.index() {
                 IndexState::Live(index) => return Ok(live(index)),
                 IndexState::Sealed(index) => return Ok(sealed(index)),
                 IndexState::Unloaded => {}
             }
+            // Else it may be closed again at once, to make room.
+            held.get_or_insert_with(|| self.handles.hold());
             self.load_index()?;
         }
     }
@@ -393,10 +406,7 @@ impl Segment {
             Some(sealed) => IndexState::Sealed(Arc::new(sealed)),
             None => IndexState::Live(self.rebuilt_index()?),
         };
-        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
-        if matches!(*index, IndexState::Unloaded) {
-            *index = loaded;
-        }
+        self.handles.load_index(&*self.storage, loaded);
         Ok(())
     }
 
@@ -436,7 +446,7 @@ impl Segment {
 
     /// A copy of the indexes in memory, made from the files or the log if need be.
     fn live_index(&self) -> Result<LiveIndex, SegmentError> {
-        if let IndexState::Live(live) = &*self.index.read().unwrap_or_else(PoisonError::into_inner) {
+        if let IndexState::Live(live) = &*self.handles.index() {
             return Ok(live.clone());
         }
         // Not made anew if that can be avoided: entries lie elsewhere where an interval was begun anew.

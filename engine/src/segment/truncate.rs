@@ -1,6 +1,6 @@
 //! Cutting one segment, beside readers that may hold bytes of it.
 
-use super::{Segment, SegmentError, lock};
+use super::{Segment, SegmentError};
 use crate::{
     format::names::Suffix,
     storage::{self, Access, StorageError},
@@ -35,11 +35,11 @@ impl Segment {
         live.truncate(offset);
         let txns = self.txns()?.truncated(offset);
         let segment = Arc::new(if self.claim_for_cut(position) {
-            let log = self.log()?;
+            let log = self.log_to_write()?;
             self.storage.set_len(&log, position).map_err(|error| self.log_error("truncate", error))?;
             self.sync()?;
             let cut = Self::open(&self.storage, self.files.dir(), self.base_offset, self.limits, position);
-            *lock(&cut.log) = Some(log);
+            cut.handles.adopt_log(&*self.storage, log);
             cut
         } else {
             self.copy_below(position)?
@@ -62,10 +62,11 @@ impl Segment {
         let to = self.storage.open(&copy, Access::Create)?;
         storage::copy(&*self.storage, (&from, 0), &to, position).map_err(|error| self.log_error("copy", error))?;
         self.sync_one(&to).map_err(|error| StorageError::new("sync", &copy, error))?;
+        self.detach();
         self.storage.rename(&copy, &path)?;
         self.storage.sync_dir(self.files.dir())?;
         let copied = Self::open(&self.storage, self.files.dir(), self.base_offset, self.limits, position);
-        *lock(&copied.log) = Some(Arc::new(to));
+        copied.handles.adopt_log(&*self.storage, Arc::new(to));
         Ok(copied)
     }
 }

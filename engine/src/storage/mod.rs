@@ -14,6 +14,7 @@
 mod atomic;
 mod buffer;
 mod map;
+mod open_files;
 mod posix;
 mod queue;
 mod ring_queue;
@@ -25,6 +26,8 @@ mod writeback;
 pub use atomic::{read_file, write_atomically};
 pub use buffer::{Buffer, BufferPool, BufferWriter, DIRECT_BYTES};
 pub use map::MappedFile;
+pub(crate) use open_files::KeepsOpen;
+pub use open_files::OpenFiles;
 pub use posix::Posix;
 pub use queue::{EndedWrite, Queue, QueueWaker, QueuedWrite, Wait, queue};
 pub(crate) use sendfile::send_until;
@@ -38,6 +41,7 @@ use std::{
     fmt, io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// An open file of a [`Storage`]: a file descriptor and the backend's own number for it.
@@ -357,6 +361,11 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// # Errors
     /// What the disk says; then nothing is known about what was not synced before.
     fn sync_all(&self) -> Result<(), StorageError>;
+
+    /// The files that are kept open between uses, and how many may be. `None`, the default, keeps every file open.
+    fn open_files(&self) -> Option<&Arc<OpenFiles>> {
+        None
+    }
 
     /// A queue of the backend's own kind for `depth` writes in flight; `None` where it has none. Callers use [`queue()`].
     fn ring_queue(&self, depth: u32) -> Option<Box<dyn Queue>> {

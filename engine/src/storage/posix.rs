@@ -12,7 +12,10 @@ use std::{
         unix::ffi::OsStrExt,
     },
     path::{Component, Path},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use nix::{
@@ -30,7 +33,7 @@ use nix::{
     unistd::{UnlinkatFlags, fdatasync, fsync, ftruncate, syncfs, unlinkat},
 };
 
-use super::{Access, Entry, EntryKind, File, Lock, Op, OpKind, Storage, StorageError, writeback};
+use super::{Access, Entry, EntryKind, File, Lock, Op, OpKind, OpenFiles, Storage, StorageError, writeback};
 
 const FILE_MODE: Mode = Mode::from_bits_truncate(0o640);
 const DIR_MODE: Mode = Mode::from_bits_truncate(0o750);
@@ -58,6 +61,7 @@ const DIRECTORY: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::
 pub struct Posix {
     root: OwnedFd,
     next_file_id: AtomicU64,
+    open_files: Arc<OpenFiles>,
 }
 
 impl Posix {
@@ -69,7 +73,7 @@ impl Posix {
     pub fn open(root: &Path) -> Result<Self, StorageError> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let root = nix::fcntl::open(root, flags, Mode::empty()).map_err(named("open", root))?;
-        Ok(Self { root, next_file_id: AtomicU64::new(0) })
+        Ok(Self { root, next_file_id: AtomicU64::new(0), open_files: Arc::default() })
     }
 
     /// Opens a directory below the root; the empty path is the root.
@@ -225,6 +229,10 @@ impl Storage for Posix {
 
     fn run(&self, ops: &mut [Op<'_>]) {
         ops.iter_mut().for_each(run_one);
+    }
+
+    fn open_files(&self) -> Option<&Arc<OpenFiles>> {
+        Some(&self.open_files)
     }
 
     fn sync_all(&self) -> Result<(), StorageError> {

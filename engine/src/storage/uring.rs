@@ -19,7 +19,7 @@ use io_uring::{IoUring, Probe, opcode, squeue, types::Fd, types::FsyncFlags};
 use nix::{errno::Errno, libc};
 
 use super::{
-    Access, Entry, File, Lock, Op, OpKind, Posix, Queue, Storage, StorageError,
+    Access, Entry, File, Lock, Op, OpKind, OpenFiles, Posix, Queue, Storage, StorageError,
     posix::{continue_from, run_one},
     ring_queue::RingQueue,
 };
@@ -197,6 +197,10 @@ impl Storage for Uring {
 
     fn begin_writing_out(&self, file: &File, at: u64, len: u64) {
         self.posix.begin_writing_out(file, at, len);
+    }
+
+    fn open_files(&self) -> Option<&Arc<OpenFiles>> {
+        self.posix.open_files()
     }
 
     fn run(&self, ops: &mut [Op<'_>]) {

@@ -24,7 +24,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use duramen::storage::{Access, Entry, File, Lock, Op, OpKind, Storage, StorageError};
+use duramen::storage::{Access, Entry, File, Lock, Op, OpKind, OpenFiles, Storage, StorageError};
 use nix::errno::Errno;
 
 use self::{outcome::Outcome, state::State};
@@ -85,13 +85,24 @@ pub enum Crash {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
-pub struct SimDisk(Arc<Mutex<State>>);
+pub struct SimDisk(Arc<Mutex<State>>, Arc<OpenFiles>);
+
+/// What may be kept open on every eighth disk, so that files are closed and opened again all the time.
+const FEW_OPEN: usize = 2;
 
 impl SimDisk {
-    /// An empty disk. The seed decides the order in which operations of one `run` end and where short writes stop.
+    /// An empty disk. The seed decides the order in which operations of one `run` end and where short writes stop, and,
+    /// where it is 7 modulo 8, that two files or maps at most are kept open.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self::of(State::new(seed))
+        Self::of(State::new(seed), if seed % 8 == 7 { FEW_OPEN } else { usize::MAX })
+    }
+
+    /// The same disk, on which so many files and maps at most are kept open from now on.
+    #[must_use]
+    pub fn keeping_open(self, limit: usize) -> Self {
+        self.1.set_limit(limit);
+        self
     }
 
     /// A disk with the files and directories of a real one, all durable.
@@ -114,7 +125,7 @@ impl SimDisk {
                 }
             }
         }
-        Ok(Self::of(state))
+        Ok(Self::of(state, usize::MAX))
     }
 
     /// Writes every file that the running system sees, and every directory that holds one, below `dir` on a real disk.
@@ -130,8 +141,8 @@ impl SimDisk {
         Ok(())
     }
 
-    fn of(state: State) -> Self {
-        Self(Arc::new(Mutex::new(state)))
+    fn of(state: State, open_files: usize) -> Self {
+        Self(Arc::new(Mutex::new(state)), Arc::new(OpenFiles::new(open_files)))
     }
 
     /// The number of operations so far, which is the number of the next one.
@@ -196,7 +207,7 @@ impl SimDisk {
     /// operations counted from 0. Files opened on this disk are not files of that one.
     #[must_use]
     pub fn crash_image(&self, how: Crash) -> Self {
-        Self::of(self.state().crash_image(how))
+        Self::of(self.state().crash_image(how), self.1.limit())
     }
 
     /// What these crashes may leave, each with its image; of those that leave the same bytes under the same names the first
@@ -330,6 +341,10 @@ impl Storage for SimDisk {
 
     fn forget_cached(&self, file: &File) -> io::Result<()> {
         self.operate(|state| format!("forget {}", state.label(file)), |state| state.forget_cached(file))
+    }
+
+    fn open_files(&self) -> Option<&Arc<OpenFiles>> {
+        Some(&self.1)
     }
 
     fn sync_all(&self) -> Result<(), StorageError> {

@@ -88,9 +88,21 @@ impl Cleaning {
         let mut meter = Meter::new(control, &self.claim, options.io_buffer_bytes);
         if let Err(error) = self.write_outputs(options, &mut meter, &mut stats, &mut outputs) {
             self.discard(&outputs);
-            return Err(error);
+            return Err(self.or_aborted(error));
         }
         Ok(Cleaned { outputs, stats, claim: self.claim })
+    }
+
+    /// A file that is not found because its segment left the log ends the cleaning as a change of the log does.
+    fn or_aborted(&self, error: LogError) -> LogError {
+        let not_found = match &error {
+            LogError::Storage(error) | LogError::Segment(SegmentError::Storage(error)) => error.is_not_found(),
+            _ => false,
+        };
+        if not_found && self.segments.iter().any(|segment| segment.is_detached()) {
+            return LogError::CleaningAborted { why: "a segment has left the log" };
+        }
+        error
     }
 
     /// The first error is the one to report; what cannot be removed now is removed by the next cleaning.
@@ -166,7 +178,7 @@ impl Cleaning {
         }
         let mut decompressed = Vec::new();
         for (index, segment) in dirty.iter().enumerate() {
-            segment.hold()?;
+            let _held = segment.hold()?;
             let end = dirty.get(index + 1).map_or(self.first_uncleanable, |next| next.base_offset());
             let start = segment.lookup_entry(self.first_dirty)?.map_or(0, |entry| u64::from(entry.position));
             let walked = self.walk(segment, start, options, &mut |position, batch| {
@@ -287,7 +299,7 @@ pub(super) fn count_of(batch: &Batch<'_>) -> u64 {
 }
 
 fn size_of(segment: &Segment) -> Result<SegmentSize, LogError> {
-    segment.hold()?;
+    let _held = segment.hold()?;
     let (offsets, times, _) = segment.index_entries()?;
     let bytes = |entries: usize, size: usize| u64::try_from(entries.saturating_mul(size)).unwrap_or(u64::MAX);
     Ok(SegmentSize {

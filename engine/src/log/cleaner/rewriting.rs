@@ -63,7 +63,7 @@ impl<'a> Filter<'a> {
         })?;
         outputs.push(Output { sources: sources.to_vec(), ..output });
         for (index, segment) in sources.iter().enumerate() {
-            segment.hold()?;
+            let _held = segment.hold()?;
             let end = match sources.get(index + 1) {
                 Some(next) => next.base_offset(),
                 None => next_offset(segment)?,

@@ -36,9 +36,8 @@ use std::{path::Path, sync::Arc};
 impl Log {
     /// Puts one output in the place of its sources; on the first error nobody knows which files there are.
     pub(super) fn swap(&mut self, output: &Output, now_ms: Timestamp) -> Result<(), LogError> {
-        for source in &output.sources {
-            source.hold()?;
-        }
+        // Retired, they keep what they have open.
+        let _held = output.sources.iter().map(|source| source.hold()).collect::<Result<Vec<_>, _>>()?;
         for path in output.files.all() {
             if output.has_txns || path != output.files.txn_index() {
                 let (from, to) = (output.named(&path, Suffix::Cleaned), output.named(&path, Suffix::Swap));
