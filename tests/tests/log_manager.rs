@@ -106,6 +106,7 @@ fn flushed_append_survives_power_loss_without_a_sync_of_its_segment() {
 fn closed_manager_leaves_no_journal_and_needs_no_recovery() {
     let home = tempfile::tempdir().unwrap();
     let manager = LogManager::open(&[home.path()], options()).unwrap();
+    manager.prepare().unwrap();
     let partitions: Vec<_> =
         (0..20).map(|number| manager.get_or_create(&orders(number), &LogConfig::default()).unwrap()).collect();
     let mut last = Vec::new();
@@ -345,4 +346,106 @@ fn full_disk_keeps_what_was_acknowledged_and_goes_on_when_there_is_space() {
     manager.close().unwrap();
     let again = on(&disk, polled());
     assert_eq!(values(&again.get_or_create(&orders(0), &LogConfig::default()).unwrap(), 0), expected);
+}
+
+/// How many operations of a disk from one on are syncs.
+fn syncs_since(disk: &SimDisk, operation: u64) -> usize {
+    let trace = disk.trace();
+    trace[usize::try_from(operation).unwrap()..].iter().filter(|line| line.contains(" sync ")).count()
+}
+
+#[test]
+fn thousand_partitions_wait_for_one_sync_and_their_first_appends_for_none_of_their_own() {
+    let disk = SimDisk::new(9);
+    let manager = on(&disk, polled());
+    manager.prepare().unwrap();
+    let names: Vec<_> = (0..1000).map(orders).collect();
+    let begin = disk.operations();
+    let partitions = manager.get_or_create_all(&names, &LogConfig::default()).unwrap();
+    assert_eq!(syncs_since(&disk, begin), 1);
+    let begin = disk.operations();
+    let made: Vec<_> = partitions[..100].iter().map(|it| append(it, b"first", Durability::Flushed)).collect();
+    made.iter().for_each(|append| settle(&manager, append));
+    assert_eq!(syncs_since(&disk, begin), 0, "all of it went through the journal");
+    let begin = disk.operations();
+    manager.get_or_create(&orders(1000), &LogConfig::default()).unwrap();
+    assert_eq!(syncs_since(&disk, begin), 2, "one alone: its directory and that above");
+    assert_eq!(manager.get_or_create_all(&names, &LogConfig::default()).unwrap().len(), 1000);
+    let found = on(&disk.crash_image(Crash::LoseAllUnsynced), polled());
+    assert_eq!(found.partitions().len(), 1001);
+    let again = found.get_or_create(&orders(99), &LogConfig::default()).unwrap();
+    assert_eq!((values(&again, 0), again.reader().latest_epoch()), (vec![b"first".to_vec()], Some(0)));
+}
+
+#[test]
+fn crash_while_partitions_are_created_leaves_each_empty_or_not_at_all() {
+    for count in [1, 3, 12] {
+        let names: Vec<_> = (0..count).map(orders).collect();
+        let mut at = 0;
+        loop {
+            let disk = SimDisk::new(10);
+            let manager = on(&disk, polled());
+            disk.crash_at(disk.operations() + at);
+            let created = manager.get_or_create_all(&names, &LogConfig::default());
+            for how in [Crash::ProcessOnly, Crash::LoseAllUnsynced, Crash::KeepAll, Crash::Random(at)] {
+                let found = on(&disk.crash_image(how), polled());
+                assert!(created.is_err() || found.partitions().len() == names.len(), "{how:?} at {at}");
+                for partition in found.get_or_create_all(&names, &LogConfig::default()).unwrap() {
+                    assert_eq!(partition.offsets().log_end, 0);
+                    settle(&found, &append(&partition, b"works", Durability::Flushed));
+                }
+            }
+            if !disk.crashed() {
+                break;
+            }
+            at += 1;
+        }
+        assert!(at > 4, "{at} operations");
+    }
+}
+
+#[test]
+fn partitions_that_could_not_be_created_are_created_later_and_durably() {
+    for count in [3, 12] {
+        let names: Vec<_> = (0..count).map(orders).collect();
+        for at in 0.. {
+            let disk = SimDisk::new(11);
+            let manager = on(&disk, polled());
+            let begin = disk.operations();
+            disk.fail_at(begin + at, duramen_tests::disk::Fault::Error(nix::errno::Errno::EIO));
+            let created = manager.get_or_create_all(&names, &LogConfig::default());
+            if disk.operations() <= begin + at {
+                break;
+            }
+            let partitions = match created {
+                Ok(partitions) => partitions,
+                Err(_) => {
+                    names.iter().map(|name| manager.get_or_create(name, &LogConfig::default()).unwrap()).collect()
+                }
+            };
+            partitions.iter().for_each(|it| settle(&manager, &append(it, b"kept", Durability::Flushed)));
+            let found = on(&disk.crash_image(Crash::LoseAllUnsynced), polled());
+            for partition in found.get_or_create_all(&names, &LogConfig::default()).unwrap() {
+                assert_eq!(values(&partition, 0), [b"kept".to_vec()], "fault at {at}");
+            }
+        }
+    }
+}
+
+#[test]
+fn threads_that_create_the_same_partitions_get_the_same_ones() {
+    let homes = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let manager = LogManager::open(&[homes[0].path(), homes[1].path()], options()).unwrap();
+    let names: Vec<_> = (0..40).map(orders).collect();
+    let all: Vec<Vec<Arc<Partition>>> = std::thread::scope(|scope| {
+        let create = || manager.get_or_create_all(&names, &LogConfig::default()).unwrap();
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(create)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    for (number, partition) in all[0].iter().enumerate() {
+        assert!(all.iter().all(|other| Arc::ptr_eq(&other[number], partition)));
+    }
+    assert_eq!(manager.partitions().len(), 40);
+    let in_first = std::fs::read_dir(homes[0].path()).unwrap().filter(|entry| entry.as_ref().unwrap().path().is_dir());
+    assert_eq!(in_first.count(), 20, "half of them in each directory");
 }

@@ -27,17 +27,16 @@ const CLOSING_THREADS: usize = 8;
 
 /// One directory, and what works for it.
 #[derive(Debug)]
-struct Directory {
+pub(super) struct Directory {
     path: PathBuf,
     /// Guards the directory's files; held while logs are opened or closed. `None` once it is closed.
     home: Mutex<Option<LogDirectory>>,
-    committer: Arc<Committer>,
+    pub(super) committer: Arc<Committer>,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    partitions: AtomicUsize,
 }
 
 impl Directory {
-    fn home(&self) -> MutexGuard<'_, Option<LogDirectory>> {
+    pub(super) fn home(&self) -> MutexGuard<'_, Option<LogDirectory>> {
         self.home.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -71,12 +70,14 @@ impl Directory {
 /// ```
 #[derive(Debug)]
 pub struct LogManager {
-    directories: Vec<Arc<Directory>>,
+    pub(super) directories: Vec<Arc<Directory>>,
     options: ManagerOptions,
     /// Guards which partitions are open.
     partitions: RwLock<HashMap<TopicPartition, Arc<Partition>>>,
     /// Guards the configuration that was used last: partitions of equal ones share it.
     last_config: Mutex<Arc<LogConfig>>,
+    /// Guards where new partitions go: held while one that is in no directory gets its place and its files.
+    pub(super) placing: Mutex<()>,
 }
 
 impl LogManager {
@@ -119,6 +120,7 @@ impl LogManager {
             options,
             partitions: RwLock::default(),
             last_config: Mutex::default(),
+            placing: Mutex::default(),
         })
     }
 
@@ -142,28 +144,7 @@ impl LogManager {
         self.partitions.read().unwrap_or_else(PoisonError::into_inner).get(partition).map(Arc::clone)
     }
 
-    /// A partition, its log opened, or created if there is none: in the directory with the fewest. The configuration is used
-    /// when the log is opened, that is, the first time.
-    ///
-    /// # Errors
-    /// [`OpenError::Partition`] when its log cannot be opened; [`OpenError::NoDirectory`] when none takes it.
-    pub fn get_or_create(&self, partition: &TopicPartition, config: &LogConfig) -> Result<Arc<Partition>, OpenError> {
-        if let Some(known) = self.get(partition) {
-            return Ok(known);
-        }
-        let directory = self.directory_for(partition)?;
-        let mut home = directory.home();
-        // Somebody else may have opened it meanwhile.
-        if let Some(known) = self.get(partition) {
-            return Ok(known);
-        }
-        let open = home.as_mut().ok_or(OpenError::NoDirectory)?;
-        let opened = open.opener().open(partition, self.shared(config), &mut |_| {})?;
-        let log = open.note_opened(partition, opened);
-        Ok(self.add(&directory, log))
-    }
-
-    fn shared(&self, config: &LogConfig) -> Arc<LogConfig> {
+    pub(super) fn shared(&self, config: &LogConfig) -> Arc<LogConfig> {
         let mut last = self.last_config.lock().unwrap_or_else(PoisonError::into_inner);
         if **last != *config {
             *last = Arc::new(config.clone());
@@ -171,25 +152,13 @@ impl LogManager {
         Arc::clone(&last)
     }
 
-    fn add(&self, directory: &Arc<Directory>, log: crate::log::Log) -> Arc<Partition> {
+    pub(super) fn add(&self, directory: &Arc<Directory>, log: crate::log::Log) -> Arc<Partition> {
         let committer = Arc::clone(&directory.committer);
         let partition = Arc::new(Partition::new(log, committer, self.options.high_watermark));
         directory.committer.add(&partition);
-        directory.partitions.fetch_add(1, Ordering::Relaxed);
         let mut partitions = self.partitions.write().unwrap_or_else(PoisonError::into_inner);
         partitions.insert(partition.name().clone(), Arc::clone(&partition));
         partition
-    }
-
-    /// Where a partition is, or is to be.
-    fn directory_for(&self, partition: &TopicPartition) -> Result<Arc<Directory>, OpenError> {
-        let holds = |directory: &&Arc<Directory>| directory.home().as_ref().is_some_and(|home| home.has(partition));
-        if let Some(directory) = self.directories.iter().find(holds) {
-            return Ok(Arc::clone(directory));
-        }
-        let online = self.directories.iter().filter(|directory| directory.committer.failed().is_none());
-        let emptiest = online.min_by_key(|directory| directory.partitions.load(Ordering::Relaxed));
-        emptiest.map(Arc::clone).ok_or(OpenError::NoDirectory)
     }
 
     /// Opens the logs of all partitions in the directories, several at once, each with its topic's configuration.
@@ -256,7 +225,8 @@ impl LogManager {
     /// # Errors
     /// [`OpenError::UnknownPartition`]; [`OpenError::Partition`] when its log fails on the way; [`OpenError::Storage`].
     pub fn delete(&self, partition: &TopicPartition) -> Result<(), OpenError> {
-        let directory = self.directory_for(partition)?;
+        let unknown = || OpenError::UnknownPartition { partition: partition.clone() };
+        let directory = self.holder(partition).ok_or_else(unknown)?;
         let mut home = directory.home();
         let home = home.as_mut().ok_or(OpenError::NoDirectory)?;
         if let Some(open) = self.get(partition) {
@@ -265,7 +235,6 @@ impl LogManager {
                 .map_err(|source| OpenError::Partition { partition: partition.clone(), source })?;
             self.partitions.write().unwrap_or_else(PoisonError::into_inner).remove(partition);
             directory.committer.remove(partition);
-            directory.partitions.fetch_sub(1, Ordering::Relaxed);
         }
         home.delete(partition)
     }
@@ -369,8 +338,7 @@ fn start(number: usize, path: PathBuf, home: LogDirectory, options: &ManagerOpti
         let sync = Arc::clone(&committer);
         threads.push(spawn(format!("duramen-sync-{number}"), move || work_on_syncs(&sync)));
     }
-    let partitions = AtomicUsize::new(home.partitions().len());
-    Arc::new(Directory { path, home: Mutex::new(Some(home)), committer, threads: Mutex::new(threads), partitions })
+    Arc::new(Directory { path, home: Mutex::new(Some(home)), committer, threads: Mutex::new(threads) })
 }
 
 fn spawn(name: String, work: impl FnOnce() + Send + 'static) -> JoinHandle<()> {

@@ -17,6 +17,7 @@ mod metrics;
 mod opener;
 mod options;
 mod partition;
+mod placing;
 mod waiting;
 
 pub use cleaning::Retention;

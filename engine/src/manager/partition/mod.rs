@@ -59,7 +59,8 @@ struct Candidate {
 }
 
 impl Partition {
-    pub(super) fn new(log: Log, committer: Arc<Committer>, policy: HighWatermarkPolicy) -> Self {
+    pub(super) fn new(mut log: Log, committer: Arc<Committer>, policy: HighWatermarkPolicy) -> Self {
+        log.write_epochs_lazily();
         let offsets = log.offsets();
         let marks = Marks::new(offsets.log_end);
         let at = |offset| Mark { offset, bytes: 0 };
