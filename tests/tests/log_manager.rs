@@ -90,9 +90,14 @@ fn flushed_append_survives_power_loss_without_a_sync_of_its_segment() {
     assert_eq!(partition.flushed(), 1, "by group commit, since there was no journal yet");
     let second = append(&partition, b"second", Durability::Flushed);
     assert!(!second.is_done());
+    let lag = partition.lag();
+    assert_eq!((lag.unflushed_offsets, lag.journal_offsets, lag.uncommitted_offsets), (1, 0, 0));
+    assert_eq!(lag.unflushed_bytes, u64::try_from(batch(b"second").bytes().len()).unwrap());
     assert_eq!(values(&partition, 0), [b"first".to_vec(), b"second".to_vec()], "it can be read at once");
     settle(&manager, &second);
     assert_eq!((partition.flushed(), partition.offsets().recovery_point), (2, 1));
+    let lag = partition.lag();
+    assert_eq!((lag.unflushed_offsets, lag.unflushed_bytes, lag.journal_offsets), (0, 0, 1));
     for crash in [Crash::LoseAllUnsynced, Crash::ZeroTail, Crash::KeepAll, Crash::ProcessOnly, Crash::Random(3)] {
         let found = on(&disk.crash_image(crash), polled());
         let partition = found.get_or_create(&orders(0), &LogConfig::default()).unwrap();
@@ -147,6 +152,13 @@ fn journal_smaller_than_what_is_appended_is_used_again_and_again() {
     assert!(tickets.iter().all(|append| append.wait(None).is_ok()));
     let metrics = manager.metrics().remove(0);
     assert!(metrics.journal_bytes > 8 << 20 && metrics.checkpoints > 3, "{metrics:?}");
+    for of_blocks in [metrics.journal_write_us, metrics.journal_write_frames, metrics.append_to_flushed_us] {
+        assert_eq!(of_blocks.count(), metrics.journal_blocks);
+    }
+    assert_eq!(metrics.journal_write_frames.sum(), metrics.journal_frames);
+    assert!(metrics.append_to_flushed_us.sum() >= metrics.journal_write_us.sum());
+    assert_eq!(metrics.sync_all_us.count(), metrics.sync_all);
+    assert_eq!(metrics.group_commit_sizes.sum(), metrics.group_commit_files);
     let expected: Vec<Vec<u8>> = (0..400_u32).map(|round| round.to_be_bytes().repeat(250)).collect();
     partitions.iter().for_each(|partition| assert_eq!(values(partition, 0), expected));
     drop((partitions, manager));

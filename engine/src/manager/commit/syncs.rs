@@ -15,7 +15,7 @@ use crate::{
 use std::{
     collections::BTreeSet,
     sync::{Arc, PoisonError, atomic::Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// From here on partitions that gather slowly are written in part, so that room can be freed at all.
@@ -164,7 +164,10 @@ impl Committer {
             }
         }
         let mut ops: Vec<_> = begun.iter().map(|(_, (flush, _))| Op::sync(&flush.file)).collect();
+        let begun_at = Instant::now();
         self.storage.run(&mut ops);
+        self.metrics.group_commit_us.record_since(begun_at);
+        self.metrics.group_commit_sizes.record(u64::try_from(ops.len()).unwrap_or(0));
         self.metrics.group_commits.add(1);
         self.metrics.group_commit_files.add(u64::try_from(ops.len()).unwrap_or(0));
         let mut wakes = Wakes::default();
@@ -204,7 +207,9 @@ impl Committer {
         if frees == 0 || (frees < WORTH_FREEING && fill < SPILL_FROM && !anyway) {
             return Ok(());
         }
+        let begun_at = Instant::now();
         self.storage.sync_all()?;
+        self.metrics.sync_all_us.record_since(begun_at);
         self.metrics.sync_all.add(1);
         // A sync of a segment that failed beside this one may have taken along what this one should have written.
         if !partitions.iter().all(|partition| partition.is_sound()) {

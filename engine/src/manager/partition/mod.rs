@@ -5,9 +5,11 @@
 //! the order of its log; an append that was to be durable gets its ticket before the lock is released.
 
 mod append;
+mod lag;
 mod upkeep;
 
 pub use append::{Append, Durability, PartitionError, TryAppendError};
+pub use lag::Lag;
 pub(super) use upkeep::Begun;
 
 use super::{
