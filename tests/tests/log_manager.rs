@@ -461,3 +461,45 @@ fn threads_that_create_the_same_partitions_get_the_same_ones() {
     let in_first = std::fs::read_dir(homes[0].path()).unwrap().filter(|entry| entry.as_ref().unwrap().path().is_dir());
     assert_eq!(in_first.count(), 20, "half of them in each directory");
 }
+
+#[test]
+fn topic_config_changes_for_open_partitions_of_that_topic_alone() {
+    let disk = SimDisk::new(12);
+    let manager = on(&disk, polled());
+    let all = manager.get_or_create_all(&[orders(0), orders(1)], &LogConfig::default()).unwrap();
+    let other = manager.get_or_create(&TopicPartition::new("others", 0).unwrap(), &LogConfig::default()).unwrap();
+    let small = LogConfig { segment_bytes: 2000, ..LogConfig::default() };
+    assert_eq!(manager.set_topic_config("orders", &small).unwrap(), 2);
+    for partition in all.iter().chain([&other]) {
+        (0..4).for_each(|_| settle(&manager, &append(partition, &[1; 900], Durability::Flushed)));
+    }
+    let segments = |partition: &Partition| partition.reader().segments().unwrap().len();
+    assert_eq!([segments(&all[0]), segments(&all[1]), segments(&other)], [2, 2, 1]);
+    let contradicts = LogConfig { min_compaction_lag_ms: 10, max_compaction_lag_ms: 5, ..small };
+    assert!(manager.set_topic_config("orders", &contradicts).is_err());
+    assert_eq!(all[0].with(|log| log.config().min_compaction_lag_ms).unwrap(), 0);
+}
+
+#[test]
+fn stray_partition_leaves_and_goes_only_when_told_to() {
+    let disk = SimDisk::new(13);
+    let manager = on(&disk, polled());
+    manager.prepare().unwrap();
+    let partition = manager.get_or_create(&orders(0), &LogConfig::default()).unwrap();
+    let waiting = append(&partition, b"stray", Durability::Flushed);
+    manager.set_aside_as_stray(&orders(0)).unwrap();
+    assert!(manager.partitions().is_empty() && manager.get(&orders(0)).is_none());
+    assert!(waiting.is_done());
+    let anew = manager.get_or_create(&orders(0), &LogConfig::default()).unwrap();
+    assert_eq!(anew.offsets().log_end, 0);
+    let found = on(&disk.crash_image(Crash::LoseAllUnsynced), polled());
+    let strays = found.strays();
+    assert_eq!(strays, manager.strays());
+    let name = &strays[0].1;
+    assert!(found.futures().is_empty());
+    let unknown = |name: &str| matches!(found.remove_set_aside(name), Err(OpenError::UnknownDirectory { .. }));
+    assert!(["orders-0", "../x", "", "orders-1.0123456789abcdef0123456789abcdef-stray"].into_iter().all(unknown));
+    assert!(found.remove_set_aside(name).unwrap());
+    assert!(found.strays().is_empty() && unknown(name));
+    assert_eq!(found.partitions(), [orders(0)]);
+}

@@ -207,6 +207,11 @@ impl Log {
         self.config = Arc::new(config);
     }
 
+    /// As [`Log::set_config`], with one that logs share.
+    pub(crate) fn share_config(&mut self, config: &Arc<LogConfig>) {
+        self.config = Arc::clone(config);
+    }
+
     /// Whether a failed write or sync keeps the log from being appended to until it is opened again.
     #[must_use]
     pub fn is_poisoned(&self) -> bool {

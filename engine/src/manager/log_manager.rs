@@ -28,7 +28,7 @@ const CLOSING_THREADS: usize = 8;
 /// One directory, and what works for it.
 #[derive(Debug)]
 pub(super) struct Directory {
-    path: PathBuf,
+    pub(super) path: PathBuf,
     /// Guards the directory's files; held while logs are opened or closed. `None` once it is closed.
     home: Mutex<Option<LogDirectory>>,
     pub(super) committer: Arc<Committer>,
@@ -73,7 +73,7 @@ pub struct LogManager {
     pub(super) directories: Vec<Arc<Directory>>,
     options: ManagerOptions,
     /// Guards which partitions are open.
-    partitions: RwLock<HashMap<TopicPartition, Arc<Partition>>>,
+    pub(super) partitions: RwLock<HashMap<TopicPartition, Arc<Partition>>>,
     /// Guards the configuration that was used last: partitions of equal ones share it.
     last_config: Mutex<Arc<LogConfig>>,
     /// Guards where new partitions go: held while one that is in no directory gets its place and its files.
@@ -225,6 +225,15 @@ impl LogManager {
     /// # Errors
     /// [`OpenError::UnknownPartition`]; [`OpenError::Partition`] when its log fails on the way; [`OpenError::Storage`].
     pub fn delete(&self, partition: &TopicPartition) -> Result<(), OpenError> {
+        self.take_away(partition, |home| home.delete(partition))
+    }
+
+    /// Closes a partition for everybody, and lets its directory give it up.
+    pub(super) fn take_away(
+        &self,
+        partition: &TopicPartition,
+        give_up: impl FnOnce(&mut LogDirectory) -> Result<(), OpenError>,
+    ) -> Result<(), OpenError> {
         let unknown = || OpenError::UnknownPartition { partition: partition.clone() };
         let directory = self.holder(partition).ok_or_else(unknown)?;
         let mut home = directory.home();
@@ -236,7 +245,7 @@ impl LogManager {
             self.partitions.write().unwrap_or_else(PoisonError::into_inner).remove(partition);
             directory.committer.remove(partition);
         }
-        home.delete(partition)
+        give_up(home)
     }
 
     /// Writes recovery points, log starts and high watermarks of all open logs. The host calls it now and then

@@ -19,6 +19,8 @@ mod opener;
 mod options;
 mod partition;
 mod placing;
+mod set_aside;
+mod topic_config;
 mod waiting;
 
 pub use cleaning::Retention;
