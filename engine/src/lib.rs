@@ -34,7 +34,7 @@ pub use log::{
 };
 pub use manager::{
     Append, Background, Completion, CompletionQueue, DirectoryMetrics, DirectoryOptions, DirectoryReport, Durability,
-    HighWatermarkPolicy, Histogram, JournalError, JournalReplay, Lag, LogDirectory, LogManager, LongPoll,
+    HighWatermarkPolicy, Histogram, JournalError, JournalReplay, Lag, LoadProgress, LogDirectory, LogManager, LongPoll,
     ManagerOptions, OpenError, Partition, PartitionError, Position, Retention, Ticket, TryAppendError, WaitError,
 };
 pub use segment::{Damage, FileSlice, SegmentError, SlicePart};

@@ -3,8 +3,8 @@
 
 use duramen::{
     AppendAsLeader, Background, CompletionQueue, DirectoryOptions, Durability, Fetch, HighWatermarkPolicy, Isolation,
-    LogConfig, LogDirectory, LogManager, LongPoll, ManagerOptions, OpenError, Partition, Position, TopicPartition,
-    ValidatedBatch, ValidationPolicy,
+    LoadProgress, LogConfig, LogDirectory, LogManager, LongPoll, ManagerOptions, OpenError, Partition, Position,
+    TopicPartition, ValidatedBatch, ValidationPolicy,
     format::{batch::Batches, builder::BatchBuilder},
     storage::Storage,
     validate,
@@ -130,7 +130,7 @@ fn closed_manager_leaves_no_journal_and_needs_no_recovery() {
     assert!(!home.path().join("journal").exists());
     let again = LogManager::open(&[home.path()], options()).unwrap();
     assert!(again.reports()[0].clean);
-    again.load(4, &|_| LogConfig::default(), &|_, _| {}).unwrap();
+    again.load(4, &|_| LogConfig::default(), &|_| {}).unwrap();
     for (number, expected) in expected.iter().enumerate() {
         assert_eq!(values(&again.get(&orders(i32::try_from(number).unwrap())).unwrap(), 0), *expected);
     }
@@ -502,4 +502,34 @@ fn stray_partition_leaves_and_goes_only_when_told_to() {
     assert!(found.remove_set_aside(name).unwrap());
     assert!(found.strays().is_empty() && unknown(name));
     assert_eq!(found.partitions(), [orders(0)]);
+}
+
+#[test]
+fn load_tells_of_each_log_how_far_its_recovery_is() {
+    let disk = SimDisk::new(14);
+    let manager = on(&disk, polled());
+    let all = manager.get_or_create_all(&[orders(0), orders(1)], &LogConfig::default()).unwrap();
+    all.iter().for_each(|it| settle(&manager, &append(it, &[1; 900], Durability::Flushed)));
+    let found = on(&disk.crash_image(Crash::LoseAllUnsynced), polled());
+    let told = std::sync::Mutex::new(Vec::new());
+    let tell = |progress: LoadProgress<'_>| {
+        told.lock().unwrap().push(match progress {
+            LoadProgress::Recovering { partition, progress } => {
+                (partition.clone(), progress.bytes_done == progress.bytes_total, 0)
+            }
+            LoadProgress::Opened { partition, done, total: 2 } => (partition.clone(), true, done),
+            other => panic!("{other:?}"),
+        });
+    };
+    found.load(1, &|_| LogConfig::default(), &tell).unwrap();
+    let told = told.into_inner().unwrap();
+    for number in 0..2 {
+        let of_one: Vec<_> = told.iter().filter(|(partition, ..)| *partition == orders(number)).collect();
+        assert!(of_one.len() >= 2, "{told:?}");
+        assert!(
+            of_one.iter().rev().take(2).all(|(_, is_whole, _)| *is_whole),
+            "read to the end, then opened: {told:?}"
+        );
+    }
+    assert_eq!(told.iter().map(|(.., done)| *done).max(), Some(2));
 }

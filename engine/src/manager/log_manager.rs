@@ -11,10 +11,7 @@ use crate::{config::LogConfig, storage::Storage, types::TopicPartition};
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -159,55 +156,6 @@ impl LogManager {
         let mut partitions = self.partitions.write().unwrap_or_else(PoisonError::into_inner);
         partitions.insert(partition.name().clone(), Arc::clone(&partition));
         partition
-    }
-
-    /// Opens the logs of all partitions in the directories, several at once, each with its topic's configuration.
-    /// `opened` is told how many are open, of how many.
-    ///
-    /// # Errors
-    /// The first log that cannot be opened; the others are open.
-    pub fn load(
-        &self,
-        threads: usize,
-        config: &(dyn Fn(&TopicPartition) -> LogConfig + Sync),
-        opened: &(dyn Fn(usize, usize) + Sync),
-    ) -> Result<(), OpenError> {
-        self.directories.iter().try_for_each(|directory| self.load_directory(directory, threads, config, opened))
-    }
-
-    fn load_directory(
-        &self,
-        directory: &Arc<Directory>,
-        threads: usize,
-        config: &(dyn Fn(&TopicPartition) -> LogConfig + Sync),
-        progress: &(dyn Fn(usize, usize) + Sync),
-    ) -> Result<(), OpenError> {
-        let mut home = directory.home();
-        let home = home.as_mut().ok_or(OpenError::NoDirectory)?;
-        let wanted: Vec<_> = home.partitions().iter().filter(|name| self.get(name).is_none()).cloned().collect();
-        let next = AtomicUsize::new(0);
-        let results = Mutex::new(Vec::with_capacity(wanted.len()));
-        let opener = home.opener();
-        thread::scope(|scope| {
-            for _ in 0..threads.clamp(1, wanted.len().max(1)) {
-                scope.spawn(|| {
-                    while let Some(name) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let opened = opener.open(name, self.shared(&config(name)), &mut |_| {});
-                        let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
-                        results.push((name, opened));
-                        progress(results.len(), wanted.len());
-                    }
-                });
-            }
-        });
-        let mut first_failure = Ok(());
-        for (name, opened) in results.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            match opened {
-                Ok(opened) => drop(self.add(directory, home.note_opened(name, opened))),
-                Err(error) => first_failure = first_failure.and(Err(error)),
-            }
-        }
-        first_failure
     }
 
     /// Makes the commit journals now, rather than in the background at the first append that is to be flushed. Until a
