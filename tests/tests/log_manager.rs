@@ -2,9 +2,9 @@
 #![allow(clippy::unwrap_used)]
 
 use duramen::{
-    AppendAsLeader, Background, CompletionQueue, DirectoryOptions, Durability, Fetch, HighWatermarkPolicy, Isolation,
-    LoadProgress, LogConfig, LogDirectory, LogManager, LongPoll, ManagerOptions, OpenError, Partition, Position,
-    TopicPartition, ValidatedBatch, ValidationPolicy,
+    AppendAsLeader, Background, CompletionQueue, DirectoryOptions, Durability, Event, EventHandler, Fetch,
+    HighWatermarkPolicy, Isolation, LoadProgress, LogConfig, LogDirectory, LogManager, LongPoll, ManagerOptions,
+    OpenError, Partition, Position, TopicPartition, ValidatedBatch, ValidationPolicy,
     format::{batch::Batches, builder::BatchBuilder},
     storage::Storage,
     validate,
@@ -294,7 +294,10 @@ fn completions_come_in_a_queue() {
 fn directory_that_fails_takes_only_its_own_partitions_with_it() {
     let (good, bad) = (SimDisk::new(6), SimDisk::new(7));
     let storages = [&good, &bad].map(|disk| Arc::new(disk.clone()) as Arc<dyn Storage>);
-    let manager = LogManager::open_on(storages.into(), polled()).unwrap();
+    let told = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let heard = Arc::clone(&told);
+    let events = EventHandler::new(move |directory, event| heard.lock().unwrap().push((directory, event)));
+    let manager = LogManager::open_on(storages.into(), ManagerOptions { events, ..polled() }).unwrap();
     let partitions: Vec<_> =
         (0..2).map(|number| manager.get_or_create(&orders(number), &LogConfig::default()).unwrap()).collect();
     for partition in &partitions {
@@ -310,6 +313,14 @@ fn directory_that_fails_takes_only_its_own_partitions_with_it() {
     assert!(partitions[1].append_as_leader(batch(b"x"), AppendAsLeader::new(0, NOW_MS), Durability::Written).is_err());
     assert_eq!(values(&partitions[1], 0).len(), 3, "it can still be read");
     assert_eq!(manager.failed_directories().len(), 1);
+    let mut told = std::mem::take(&mut *told.lock().unwrap());
+    told.sort_by_key(|(directory, _)| *directory);
+    let made = || Event::JournalMade { bytes: 128 << 10 };
+    assert_eq!(told[..2], [(0, made()), (1, made())]);
+    assert!(
+        matches!(&told[2..], [(1, Event::DirectoryFailed { cause })] if cause.contains("journal/ring")),
+        "{told:?}"
+    );
     settle(&manager, &append(&partitions[0], b"goes on", Durability::Flushed));
     assert!(manager.close().is_err());
     let found = on(&bad.crash_image(Crash::LoseAllUnsynced), polled());

@@ -214,8 +214,9 @@ impl LogManager {
 
     /// Moves all work on, on this thread, and does not wait; whether anything was done. For [`Background::Host`].
     pub fn poll(&self) -> bool {
-        let busy = self.directories.iter().filter(|directory| directory.committer.poll());
-        busy.count() > 0
+        let busy = self.directories.iter().filter(|directory| directory.committer.poll()).count() > 0;
+        self.directories.iter().for_each(|directory| directory.committer.events.tell());
+        busy
     }
 
     /// Lets partitions to which nothing was appended since the last call write what they gathered: then they hold no memory.
@@ -285,7 +286,7 @@ fn close(directory: &Directory) -> Result<(), OpenError> {
 
 fn start(number: usize, path: PathBuf, home: LogDirectory, options: &ManagerOptions) -> Arc<Directory> {
     let is_polled = options.background == Background::Host;
-    let committer = Committer::new(&home.storage, &home.checkpoints, options);
+    let committer = Committer::new(number, &home.storage, &home.checkpoints, options);
     let journal = Arc::downgrade(&committer);
     home.checkpoints.set_journal(journal);
     let mut threads = Vec::new();
@@ -318,5 +319,7 @@ fn work_on_syncs(committer: &Committer) {
         } else {
             committer.tick();
         }
+        committer.events.tell();
     }
+    committer.events.tell();
 }
