@@ -34,8 +34,9 @@ pub use log::{
 };
 pub use manager::{
     Append, Background, Completion, CompletionQueue, DirectoryMetrics, DirectoryOptions, DirectoryReport, Durability,
-    HighWatermarkPolicy, JournalError, JournalReplay, LogDirectory, LogManager, LongPoll, ManagerOptions, OpenError,
-    Partition, PartitionError, Position, Retention, Ticket, TryAppendError, WaitError,
+    Event, EventHandler, HighWatermarkPolicy, Histogram, JournalError, JournalReplay, Lag, LoadProgress, LogDirectory,
+    LogManager, LongPoll, ManagerOptions, OpenError, Partition, PartitionError, Position, Retention, Ticket,
+    TryAppendError, WaitError,
 };
 pub use segment::{Damage, FileSlice, SegmentError, SlicePart};
 pub use types::{InvalidTopic, LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp, TopicPartition};

@@ -202,8 +202,10 @@ impl Run {
     fn append(&mut self, partition: usize, len: usize, durability: Durability) {
         self.appended += 1;
         let value: Vec<u8> = self.appended.to_be_bytes().into_iter().cycle().take(len.max(4)).collect();
-        let made =
-            self.partitions[partition].append_as_leader(batch(&value), AppendAsLeader::new(0, NOW_MS), durability);
+        // A new leader now and then: its epoch is durable by its batches.
+        let leader_epoch = i32::try_from(self.appended / 4).unwrap();
+        let options = AppendAsLeader::new(leader_epoch, NOW_MS);
+        let made = self.partitions[partition].append_as_leader(batch(&value), options, durability);
         let is_ended = made.is_err() && self.is_ended(partition);
         let owed = &mut self.owed[partition];
         match made {
@@ -366,10 +368,30 @@ impl Run {
             let values = values(&partition).unwrap_or_else(|error| panic!("{how:?}: partition {number}: {error}"));
             let lost = if self.keeps_cache { how } else { Crash::LoseAllUnsynced };
             owed.check(number, &values, lost);
+            check_epochs(&partition, how);
             found.push(values);
         }
         found
     }
+}
+
+/// The epochs are those of the batches, whatever their file had.
+fn check_epochs(partition: &Partition, how: Crash) {
+    let mut expected: Vec<(i32, i64)> = Vec::new();
+    let mut next = partition.offsets().log_start;
+    let fetch = |offset| Fetch { isolation: Isolation::LogEnd, ..Fetch::from(offset) };
+    while let Some(records) = partition.read(fetch(next)).expect("it was read before").records {
+        for batch in Batches::new(&records.to_vec().unwrap()).map_while(Result::ok) {
+            let (header, epoch) = (batch.header(), batch.header().leader_epoch().unwrap());
+            if expected.last().is_none_or(|(last, _)| *last != epoch) {
+                expected.push((epoch, header.base_offset()));
+            }
+            next = header.next_offset();
+        }
+    }
+    let epochs: Vec<_> =
+        partition.reader().leader_epochs().iter().map(|entry| (entry.epoch, entry.start_offset)).collect();
+    assert_eq!(epochs, expected, "{how:?}: epochs of {}", partition.name());
 }
 
 /// Faults over, it works.

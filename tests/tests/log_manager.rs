@@ -2,9 +2,9 @@
 #![allow(clippy::unwrap_used)]
 
 use duramen::{
-    AppendAsLeader, Background, CompletionQueue, DirectoryOptions, Durability, Fetch, HighWatermarkPolicy, Isolation,
-    LogConfig, LogDirectory, LogManager, LongPoll, ManagerOptions, OpenError, Partition, Position, TopicPartition,
-    ValidatedBatch, ValidationPolicy,
+    AppendAsLeader, Background, CompletionQueue, DirectoryOptions, Durability, Event, EventHandler, Fetch,
+    HighWatermarkPolicy, Isolation, LoadProgress, LogConfig, LogDirectory, LogManager, LongPoll, ManagerOptions,
+    OpenError, Partition, Position, TopicPartition, ValidatedBatch, ValidationPolicy,
     format::{batch::Batches, builder::BatchBuilder},
     storage::Storage,
     validate,
@@ -90,9 +90,14 @@ fn flushed_append_survives_power_loss_without_a_sync_of_its_segment() {
     assert_eq!(partition.flushed(), 1, "by group commit, since there was no journal yet");
     let second = append(&partition, b"second", Durability::Flushed);
     assert!(!second.is_done());
+    let lag = partition.lag();
+    assert_eq!((lag.unflushed_offsets, lag.journal_offsets, lag.uncommitted_offsets), (1, 0, 0));
+    assert_eq!(lag.unflushed_bytes, u64::try_from(batch(b"second").bytes().len()).unwrap());
     assert_eq!(values(&partition, 0), [b"first".to_vec(), b"second".to_vec()], "it can be read at once");
     settle(&manager, &second);
     assert_eq!((partition.flushed(), partition.offsets().recovery_point), (2, 1));
+    let lag = partition.lag();
+    assert_eq!((lag.unflushed_offsets, lag.unflushed_bytes, lag.journal_offsets), (0, 0, 1));
     for crash in [Crash::LoseAllUnsynced, Crash::ZeroTail, Crash::KeepAll, Crash::ProcessOnly, Crash::Random(3)] {
         let found = on(&disk.crash_image(crash), polled());
         let partition = found.get_or_create(&orders(0), &LogConfig::default()).unwrap();
@@ -106,6 +111,7 @@ fn flushed_append_survives_power_loss_without_a_sync_of_its_segment() {
 fn closed_manager_leaves_no_journal_and_needs_no_recovery() {
     let home = tempfile::tempdir().unwrap();
     let manager = LogManager::open(&[home.path()], options()).unwrap();
+    manager.prepare().unwrap();
     let partitions: Vec<_> =
         (0..20).map(|number| manager.get_or_create(&orders(number), &LogConfig::default()).unwrap()).collect();
     let mut last = Vec::new();
@@ -124,7 +130,7 @@ fn closed_manager_leaves_no_journal_and_needs_no_recovery() {
     assert!(!home.path().join("journal").exists());
     let again = LogManager::open(&[home.path()], options()).unwrap();
     assert!(again.reports()[0].clean);
-    again.load(4, &|_| LogConfig::default(), &|_, _| {}).unwrap();
+    again.load(4, &|_| LogConfig::default(), &|_| {}).unwrap();
     for (number, expected) in expected.iter().enumerate() {
         assert_eq!(values(&again.get(&orders(i32::try_from(number).unwrap())).unwrap(), 0), *expected);
     }
@@ -146,6 +152,13 @@ fn journal_smaller_than_what_is_appended_is_used_again_and_again() {
     assert!(tickets.iter().all(|append| append.wait(None).is_ok()));
     let metrics = manager.metrics().remove(0);
     assert!(metrics.journal_bytes > 8 << 20 && metrics.checkpoints > 3, "{metrics:?}");
+    for of_blocks in [metrics.journal_write_us, metrics.journal_write_frames, metrics.append_to_flushed_us] {
+        assert_eq!(of_blocks.count(), metrics.journal_blocks);
+    }
+    assert_eq!(metrics.journal_write_frames.sum(), metrics.journal_frames);
+    assert!(metrics.append_to_flushed_us.sum() >= metrics.journal_write_us.sum());
+    assert_eq!(metrics.sync_all_us.count(), metrics.sync_all);
+    assert_eq!(metrics.group_commit_sizes.sum(), metrics.group_commit_files);
     let expected: Vec<Vec<u8>> = (0..400_u32).map(|round| round.to_be_bytes().repeat(250)).collect();
     partitions.iter().for_each(|partition| assert_eq!(values(partition, 0), expected));
     drop((partitions, manager));
@@ -281,7 +294,10 @@ fn completions_come_in_a_queue() {
 fn directory_that_fails_takes_only_its_own_partitions_with_it() {
     let (good, bad) = (SimDisk::new(6), SimDisk::new(7));
     let storages = [&good, &bad].map(|disk| Arc::new(disk.clone()) as Arc<dyn Storage>);
-    let manager = LogManager::open_on(storages.into(), polled()).unwrap();
+    let told = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let heard = Arc::clone(&told);
+    let events = EventHandler::new(move |directory, event| heard.lock().unwrap().push((directory, event)));
+    let manager = LogManager::open_on(storages.into(), ManagerOptions { events, ..polled() }).unwrap();
     let partitions: Vec<_> =
         (0..2).map(|number| manager.get_or_create(&orders(number), &LogConfig::default()).unwrap()).collect();
     for partition in &partitions {
@@ -297,6 +313,14 @@ fn directory_that_fails_takes_only_its_own_partitions_with_it() {
     assert!(partitions[1].append_as_leader(batch(b"x"), AppendAsLeader::new(0, NOW_MS), Durability::Written).is_err());
     assert_eq!(values(&partitions[1], 0).len(), 3, "it can still be read");
     assert_eq!(manager.failed_directories().len(), 1);
+    let mut told = std::mem::take(&mut *told.lock().unwrap());
+    told.sort_by_key(|(directory, _)| *directory);
+    let made = || Event::JournalMade { bytes: 128 << 10 };
+    assert_eq!(told[..2], [(0, made()), (1, made())]);
+    assert!(
+        matches!(&told[2..], [(1, Event::DirectoryFailed { cause })] if cause.contains("journal/ring")),
+        "{told:?}"
+    );
     settle(&manager, &append(&partitions[0], b"goes on", Durability::Flushed));
     assert!(manager.close().is_err());
     let found = on(&bad.crash_image(Crash::LoseAllUnsynced), polled());
@@ -345,4 +369,178 @@ fn full_disk_keeps_what_was_acknowledged_and_goes_on_when_there_is_space() {
     manager.close().unwrap();
     let again = on(&disk, polled());
     assert_eq!(values(&again.get_or_create(&orders(0), &LogConfig::default()).unwrap(), 0), expected);
+}
+
+/// How many operations of a disk from one on are syncs.
+fn syncs_since(disk: &SimDisk, operation: u64) -> usize {
+    let trace = disk.trace();
+    trace[usize::try_from(operation).unwrap()..].iter().filter(|line| line.contains(" sync ")).count()
+}
+
+#[test]
+fn thousand_partitions_wait_for_one_sync_and_their_first_appends_for_none_of_their_own() {
+    let disk = SimDisk::new(9);
+    let manager = on(&disk, polled());
+    manager.prepare().unwrap();
+    let names: Vec<_> = (0..1000).map(orders).collect();
+    let begin = disk.operations();
+    let partitions = manager.get_or_create_all(&names, &LogConfig::default()).unwrap();
+    assert_eq!(syncs_since(&disk, begin), 1);
+    let begin = disk.operations();
+    let made: Vec<_> = partitions[..100].iter().map(|it| append(it, b"first", Durability::Flushed)).collect();
+    made.iter().for_each(|append| settle(&manager, append));
+    assert_eq!(syncs_since(&disk, begin), 0, "all of it went through the journal");
+    let begin = disk.operations();
+    manager.get_or_create(&orders(1000), &LogConfig::default()).unwrap();
+    assert_eq!(syncs_since(&disk, begin), 2, "one alone: its directory and that above");
+    assert_eq!(manager.get_or_create_all(&names, &LogConfig::default()).unwrap().len(), 1000);
+    let found = on(&disk.crash_image(Crash::LoseAllUnsynced), polled());
+    assert_eq!(found.partitions().len(), 1001);
+    let again = found.get_or_create(&orders(99), &LogConfig::default()).unwrap();
+    assert_eq!((values(&again, 0), again.reader().latest_epoch()), (vec![b"first".to_vec()], Some(0)));
+}
+
+#[test]
+fn crash_while_partitions_are_created_leaves_each_empty_or_not_at_all() {
+    for count in [1, 3, 12] {
+        let names: Vec<_> = (0..count).map(orders).collect();
+        let mut at = 0;
+        loop {
+            let disk = SimDisk::new(10);
+            let manager = on(&disk, polled());
+            disk.crash_at(disk.operations() + at);
+            let created = manager.get_or_create_all(&names, &LogConfig::default());
+            for how in [Crash::ProcessOnly, Crash::LoseAllUnsynced, Crash::KeepAll, Crash::Random(at)] {
+                let found = on(&disk.crash_image(how), polled());
+                assert!(created.is_err() || found.partitions().len() == names.len(), "{how:?} at {at}");
+                for partition in found.get_or_create_all(&names, &LogConfig::default()).unwrap() {
+                    assert_eq!(partition.offsets().log_end, 0);
+                    settle(&found, &append(&partition, b"works", Durability::Flushed));
+                }
+            }
+            if !disk.crashed() {
+                break;
+            }
+            at += 1;
+        }
+        assert!(at > 4, "{at} operations");
+    }
+}
+
+#[test]
+fn partitions_that_could_not_be_created_are_created_later_and_durably() {
+    for count in [3, 12] {
+        let names: Vec<_> = (0..count).map(orders).collect();
+        for at in 0.. {
+            let disk = SimDisk::new(11);
+            let manager = on(&disk, polled());
+            let begin = disk.operations();
+            disk.fail_at(begin + at, duramen_tests::disk::Fault::Error(nix::errno::Errno::EIO));
+            let created = manager.get_or_create_all(&names, &LogConfig::default());
+            if disk.operations() <= begin + at {
+                break;
+            }
+            let partitions = match created {
+                Ok(partitions) => partitions,
+                Err(_) => {
+                    names.iter().map(|name| manager.get_or_create(name, &LogConfig::default()).unwrap()).collect()
+                }
+            };
+            partitions.iter().for_each(|it| settle(&manager, &append(it, b"kept", Durability::Flushed)));
+            let found = on(&disk.crash_image(Crash::LoseAllUnsynced), polled());
+            for partition in found.get_or_create_all(&names, &LogConfig::default()).unwrap() {
+                assert_eq!(values(&partition, 0), [b"kept".to_vec()], "fault at {at}");
+            }
+        }
+    }
+}
+
+#[test]
+fn threads_that_create_the_same_partitions_get_the_same_ones() {
+    let homes = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let manager = LogManager::open(&[homes[0].path(), homes[1].path()], options()).unwrap();
+    let names: Vec<_> = (0..40).map(orders).collect();
+    let all: Vec<Vec<Arc<Partition>>> = std::thread::scope(|scope| {
+        let create = || manager.get_or_create_all(&names, &LogConfig::default()).unwrap();
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(create)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    for (number, partition) in all[0].iter().enumerate() {
+        assert!(all.iter().all(|other| Arc::ptr_eq(&other[number], partition)));
+    }
+    assert_eq!(manager.partitions().len(), 40);
+    let in_first = std::fs::read_dir(homes[0].path()).unwrap().filter(|entry| entry.as_ref().unwrap().path().is_dir());
+    assert_eq!(in_first.count(), 20, "half of them in each directory");
+}
+
+#[test]
+fn topic_config_changes_for_open_partitions_of_that_topic_alone() {
+    let disk = SimDisk::new(12);
+    let manager = on(&disk, polled());
+    let all = manager.get_or_create_all(&[orders(0), orders(1)], &LogConfig::default()).unwrap();
+    let other = manager.get_or_create(&TopicPartition::new("others", 0).unwrap(), &LogConfig::default()).unwrap();
+    let small = LogConfig { segment_bytes: 2000, ..LogConfig::default() };
+    assert_eq!(manager.set_topic_config("orders", &small).unwrap(), 2);
+    for partition in all.iter().chain([&other]) {
+        (0..4).for_each(|_| settle(&manager, &append(partition, &[1; 900], Durability::Flushed)));
+    }
+    let segments = |partition: &Partition| partition.reader().segments().unwrap().len();
+    assert_eq!([segments(&all[0]), segments(&all[1]), segments(&other)], [2, 2, 1]);
+    let contradicts = LogConfig { min_compaction_lag_ms: 10, max_compaction_lag_ms: 5, ..small };
+    assert!(manager.set_topic_config("orders", &contradicts).is_err());
+    assert_eq!(all[0].with(|log| log.config().min_compaction_lag_ms).unwrap(), 0);
+}
+
+#[test]
+fn stray_partition_leaves_and_goes_only_when_told_to() {
+    let disk = SimDisk::new(13);
+    let manager = on(&disk, polled());
+    manager.prepare().unwrap();
+    let partition = manager.get_or_create(&orders(0), &LogConfig::default()).unwrap();
+    let waiting = append(&partition, b"stray", Durability::Flushed);
+    manager.set_aside_as_stray(&orders(0)).unwrap();
+    assert!(manager.partitions().is_empty() && manager.get(&orders(0)).is_none());
+    assert!(waiting.is_done());
+    let anew = manager.get_or_create(&orders(0), &LogConfig::default()).unwrap();
+    assert_eq!(anew.offsets().log_end, 0);
+    let found = on(&disk.crash_image(Crash::LoseAllUnsynced), polled());
+    let strays = found.strays();
+    assert_eq!(strays, manager.strays());
+    let name = &strays[0].1;
+    assert!(found.futures().is_empty());
+    let unknown = |name: &str| matches!(found.remove_set_aside(name), Err(OpenError::UnknownDirectory { .. }));
+    assert!(["orders-0", "../x", "", "orders-1.0123456789abcdef0123456789abcdef-stray"].into_iter().all(unknown));
+    assert!(found.remove_set_aside(name).unwrap());
+    assert!(found.strays().is_empty() && unknown(name));
+    assert_eq!(found.partitions(), [orders(0)]);
+}
+
+#[test]
+fn load_tells_of_each_log_how_far_its_recovery_is() {
+    let disk = SimDisk::new(14);
+    let manager = on(&disk, polled());
+    let all = manager.get_or_create_all(&[orders(0), orders(1)], &LogConfig::default()).unwrap();
+    all.iter().for_each(|it| settle(&manager, &append(it, &[1; 900], Durability::Flushed)));
+    let found = on(&disk.crash_image(Crash::LoseAllUnsynced), polled());
+    let told = std::sync::Mutex::new(Vec::new());
+    let tell = |progress: LoadProgress<'_>| {
+        told.lock().unwrap().push(match progress {
+            LoadProgress::Recovering { partition, progress } => {
+                (partition.clone(), progress.bytes_done == progress.bytes_total, 0)
+            }
+            LoadProgress::Opened { partition, done, total: 2 } => (partition.clone(), true, done),
+            other => panic!("{other:?}"),
+        });
+    };
+    found.load(1, &|_| LogConfig::default(), &tell).unwrap();
+    let told = told.into_inner().unwrap();
+    for number in 0..2 {
+        let of_one: Vec<_> = told.iter().filter(|(partition, ..)| *partition == orders(number)).collect();
+        assert!(of_one.len() >= 2, "{told:?}");
+        assert!(
+            of_one.iter().rev().take(2).all(|(_, is_whole, _)| *is_whole),
+            "read to the end, then opened: {told:?}"
+        );
+    }
+    assert_eq!(told.iter().map(|(.., done)| *done).max(), Some(2));
 }

@@ -325,7 +325,7 @@ impl Log {
         roll::should_roll(&facts, incoming, config, now_ms)
     }
 
-    /// A new epoch is durable before the first batch that carries it.
+    /// A new epoch is durable before the first batch that carries it, or by it: see [`super::epoch_file`].
     fn assign_epochs(&mut self, headers: &[BatchHeader]) -> Result<(), LogError> {
         let latest = self.latest_epoch;
         let is_known = |header: &BatchHeader, epoch| {
@@ -341,7 +341,7 @@ impl Log {
                 epochs.assign(epoch, header.base_offset());
             }
         }
-        if epochs == *known { Ok(()) } else { self.publish_epochs(epochs) }
+        if epochs == *known { Ok(()) } else { self.add_epochs(epochs, &known) }
     }
 
     /// Takes note of all batches of a set, then ends their transactions: what else began in the set counts for the last

@@ -65,7 +65,7 @@ impl Log {
     /// Begins a new segment at `base_offset`, which is at or above the log end.
     ///
     /// Steps, and what recovery finds after each: indexes written and everything of the old segment synced (it is still
-    /// the last one, and is read again); snapshot written (as before); the new, empty log file created and the directory
+    /// the last one, and is read again); epochs and snapshot written (as before); the new, empty log file created and the directory
     /// synced (a sealed and an active segment). So a segment that has a successor is durable.
     pub(super) fn roll_at(&mut self, base_offset: Offset, now_ms: Timestamp) -> Result<(), LogError> {
         let active = self.active()?;
@@ -73,6 +73,7 @@ impl Log {
         if !is_new && let Err(error) = active.write_and_sync() {
             return Err(self.roll_failed(error));
         }
+        self.complete_epoch_file()?;
         self.producers.set_end_offset(base_offset);
         self.snapshots.take(&self.producers);
         self.snapshots.commit()?;
@@ -127,6 +128,7 @@ impl Log {
     pub(crate) fn close_files(&mut self) -> Result<(), LogError> {
         self.check_writable()?;
         self.active()?.write_and_sync().map_err(|error| self.roll_failed(error))?;
+        self.complete_epoch_file()?;
         let log_end = self.shared.read().log_end.offset;
         self.snapshots.take(&self.producers);
         self.snapshots.commit()?;

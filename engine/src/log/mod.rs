@@ -8,6 +8,8 @@
 mod append;
 pub(crate) mod checkpoints;
 mod cleaner;
+pub(crate) mod creation;
+mod epoch_file;
 mod epochs;
 mod error;
 mod flush;
@@ -53,6 +55,7 @@ use crate::{
     storage::{self, Access, Storage},
     types::{Offset, Timestamp, TopicPartition},
 };
+use epoch_file::EpochFile;
 use producers::ProducerState;
 use retire::Retired;
 use snapshots::Snapshots;
@@ -115,6 +118,7 @@ pub struct Log {
     cut_in_batch: Option<truncate::CutInBatch>,
     /// Whether what is appended is committed at once.
     is_sole_replica: bool,
+    epoch_file: EpochFile,
 }
 
 impl Log {
@@ -167,6 +171,7 @@ impl Log {
             cuts: 0,
             cut_in_batch: None,
             is_sole_replica: false,
+            epoch_file: EpochFile::default(),
         };
         log.segment_first_timestamp = log.first_timestamp(&*log.active()?)?;
         log.topic_id = log.read_topic_id()?;
@@ -200,6 +205,11 @@ impl Log {
     /// Changes the configuration; what is already written stays as it is.
     pub fn set_config(&mut self, config: LogConfig) {
         self.config = Arc::new(config);
+    }
+
+    /// As [`Log::set_config`], with one that logs share.
+    pub(crate) fn share_config(&mut self, config: &Arc<LogConfig>) {
+        self.config = Arc::clone(config);
     }
 
     /// Whether a failed write or sync keeps the log from being appended to until it is opened again.

@@ -1,17 +1,13 @@
 //! What moves beside appends: high watermark, log start and leader epochs.
 
 use super::{Log, LogError, epochs::EpochCache};
-use crate::{
-    format::{checkpoint, names},
-    segment::SegmentError,
-    storage,
-    types::{LeaderEpoch, Offset},
-};
+use crate::types::{LeaderEpoch, Offset};
 use std::sync::Arc;
 
 impl Log {
     /// Records that an epoch of a new leader begins at the log end, durably, before it appends anything
-    /// (`UnifiedLog.assignEpochStartOffset`).
+    /// (`UnifiedLog.assignEpochStartOffset`). In a [`crate::LogManager`] it is durable with the first batch that carries it:
+    /// no open keeps an epoch that begins at the end.
     ///
     /// # Errors
     /// [`LogError::InvalidArgument`] for a negative epoch or offset; [`LogError::Storage`] when it cannot be written.
@@ -21,29 +17,17 @@ impl Log {
             let value = i64::from(epoch).min(start_offset);
             return Err(LogError::InvalidArgument { what: "leader epoch", value, why: "it is negative" });
         }
-        let mut epochs = EpochCache::clone(&self.shared.read().epochs);
-        if epochs.assign(epoch, start_offset) {
-            self.publish_epochs(epochs)?;
+        let (known, log_end) = {
+            let view = self.shared.read();
+            (Arc::clone(&view.epochs), view.log_end.offset)
+        };
+        let mut epochs = EpochCache::clone(&known);
+        match epochs.assign(epoch, start_offset) {
+            false => Ok(()),
+            // No open keeps an epoch that begins at the end and has no batch.
+            true if start_offset == log_end => self.add_epochs(epochs, &known),
+            true => self.publish_epochs(epochs),
         }
-        Ok(())
-    }
-
-    pub(super) fn publish_epochs(&mut self, epochs: EpochCache) -> Result<(), LogError> {
-        let bytes = checkpoint::encode_epochs(epochs.entries());
-        let path = self.dir.join(names::LEADER_EPOCH_CHECKPOINT);
-        storage::write_atomically(self.storage(), &path, &bytes).map_err(SegmentError::from)?;
-        self.latest_epoch = epochs.entries().last().copied();
-        self.shared.write().epochs = Arc::new(epochs);
-        Ok(())
-    }
-
-    /// Writes the epochs as they are. Like Kafka's, a `new` file without an epoch is empty.
-    pub(super) fn write_epochs(&self, new: bool) -> Result<(), LogError> {
-        let epochs = Arc::clone(&self.shared.read().epochs);
-        let is_empty = new && epochs.entries().is_empty();
-        let bytes = if is_empty { Vec::new() } else { checkpoint::encode_epochs(epochs.entries()) };
-        let path = self.dir.join(names::LEADER_EPOCH_CHECKPOINT);
-        Ok(storage::write_atomically(self.storage(), &path, &bytes)?)
     }
 
     /// Moves the high watermark to `offset`, as far as the log reaches; where it is now

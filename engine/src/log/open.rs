@@ -9,6 +9,7 @@ use super::{
     Log, LogError,
     checkpoints::Checkpoints,
     cleaner::swap,
+    creation,
     epochs::EpochCache,
     loading::{self, Listing},
     producers::ProducerState,
@@ -476,6 +477,9 @@ impl Opening<'_> {
         if segments.active().is_none() {
             let bytes = self.options.config.preallocate.then_some(u64::from(self.options.config.segment_bytes));
             let segment = Segment::create(self.storage, &self.dir, log_start, self.limits, bytes)?;
+            if self.epochs_on_disk.is_none() && creation::create_epoch_file(&**self.storage, &self.dir)? {
+                self.epochs_on_disk = Some(EpochCache::default());
+            }
             self.storage.sync_dir(&self.dir)?;
             segments.insert(Arc::new(segment));
             log_end = log_start;

@@ -67,7 +67,9 @@ impl LogDirectory {
     /// # Errors
     /// As [`LogDirectory::delete`].
     pub fn set_aside_as_stray(&mut self, partition: &TopicPartition) -> Result<(), OpenError> {
-        self.move_away(partition, DirectoryKind::Stray).map(|_| ())
+        let name = self.move_away(partition, DirectoryKind::Stray)?;
+        self.report.stray.push(name.to_string_lossy().into_owned());
+        Ok(())
     }
 
     /// Steps, and what the next open finds after each: renamed and the directory synced (the partition is gone; what the
@@ -108,7 +110,7 @@ impl LogDirectory {
     }
 
     /// Whether the directory is gone.
-    fn remove_directory(&self, dir: &Path) -> Result<bool, StorageError> {
+    pub(super) fn remove_directory(&self, dir: &Path) -> Result<bool, StorageError> {
         let entries = match self.storage.list(dir) {
             Err(error) if error.is_not_found() => return Ok(true),
             entries => entries?,

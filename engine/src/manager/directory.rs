@@ -278,10 +278,15 @@ impl LogDirectory {
     /// Takes note of an opened log.
     pub(super) fn note_opened(&mut self, partition: &TopicPartition, opened: Opened) -> Log {
         self.report.partitions.insert(partition.clone(), (opened.report, opened.elapsed));
+        self.note_found(partition);
+        opened.log
+    }
+
+    /// Takes note of a partition whose files are there.
+    pub(super) fn note_found(&mut self, partition: &TopicPartition) {
         if let Err(place) = self.found.binary_search(partition) {
             self.found.insert(place, partition.clone());
         }
-        opened.log
     }
 
     /// The time by which the directory goes, in ms.

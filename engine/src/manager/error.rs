@@ -51,6 +51,12 @@ pub enum OpenError {
         /// The first failure.
         cause: String,
     },
+    /// No directory of this name was set aside.
+    #[error("there is no stray or future directory {name}")]
+    UnknownDirectory {
+        /// The name.
+        name: String,
+    },
     /// The partition is not there.
     #[error("there is no partition {partition}")]
     UnknownPartition {
@@ -71,7 +77,7 @@ impl OpenError {
             | Self::NoDirectory
             | Self::DirectoryFailed { .. } => KafkaErrorCode::KafkaStorageError,
             Self::File { source, .. } | Self::Partition { source, .. } => source.kafka_error_code(),
-            Self::UnknownPartition { .. } => KafkaErrorCode::UnknownTopicOrPartition,
+            Self::UnknownPartition { .. } | Self::UnknownDirectory { .. } => KafkaErrorCode::UnknownTopicOrPartition,
         }
     }
 }

@@ -15,10 +15,7 @@ use crate::{
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -31,17 +28,16 @@ const CLOSING_THREADS: usize = 8;
 
 /// One directory, and what works for it.
 #[derive(Debug)]
-struct Directory {
-    path: PathBuf,
+pub(super) struct Directory {
+    pub(super) path: PathBuf,
     /// Guards the directory's files; held while logs are opened or closed. `None` once it is closed.
     home: Mutex<Option<LogDirectory>>,
-    committer: Arc<Committer>,
+    pub(super) committer: Arc<Committer>,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    partitions: AtomicUsize,
 }
 
 impl Directory {
-    fn home(&self) -> MutexGuard<'_, Option<LogDirectory>> {
+    pub(super) fn home(&self) -> MutexGuard<'_, Option<LogDirectory>> {
         self.home.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -75,12 +71,14 @@ impl Directory {
 /// ```
 #[derive(Debug)]
 pub struct LogManager {
-    directories: Vec<Arc<Directory>>,
+    pub(super) directories: Vec<Arc<Directory>>,
     options: ManagerOptions,
     /// Guards which partitions are open.
-    partitions: RwLock<HashMap<TopicPartition, Arc<Partition>>>,
+    pub(super) partitions: RwLock<HashMap<TopicPartition, Arc<Partition>>>,
     /// Guards the configuration that was used last: partitions of equal ones share it.
     last_config: Mutex<Arc<LogConfig>>,
+    /// Guards where new partitions go: held while one that is in no directory gets its place and its files.
+    pub(super) placing: Mutex<()>,
 }
 
 impl LogManager {
@@ -124,6 +122,7 @@ impl LogManager {
             options,
             partitions: RwLock::default(),
             last_config: Mutex::default(),
+            placing: Mutex::default(),
         })
     }
 
@@ -147,28 +146,7 @@ impl LogManager {
         self.partitions.read().unwrap_or_else(PoisonError::into_inner).get(partition).map(Arc::clone)
     }
 
-    /// A partition, its log opened, or created if there is none: in the directory with the fewest. The configuration is used
-    /// when the log is opened, that is, the first time.
-    ///
-    /// # Errors
-    /// [`OpenError::Partition`] when its log cannot be opened; [`OpenError::NoDirectory`] when none takes it.
-    pub fn get_or_create(&self, partition: &TopicPartition, config: &LogConfig) -> Result<Arc<Partition>, OpenError> {
-        if let Some(known) = self.get(partition) {
-            return Ok(known);
-        }
-        let directory = self.directory_for(partition)?;
-        let mut home = directory.home();
-        // Somebody else may have opened it meanwhile.
-        if let Some(known) = self.get(partition) {
-            return Ok(known);
-        }
-        let open = home.as_mut().ok_or(OpenError::NoDirectory)?;
-        let opened = open.opener().open(partition, self.shared(config), &mut |_| {})?;
-        let log = open.note_opened(partition, opened);
-        Ok(self.add(&directory, log))
-    }
-
-    fn shared(&self, config: &LogConfig) -> Arc<LogConfig> {
+    pub(super) fn shared(&self, config: &LogConfig) -> Arc<LogConfig> {
         let mut last = self.last_config.lock().unwrap_or_else(PoisonError::into_inner);
         if **last != *config {
             *last = Arc::new(config.clone());
@@ -176,74 +154,13 @@ impl LogManager {
         Arc::clone(&last)
     }
 
-    fn add(&self, directory: &Arc<Directory>, log: crate::log::Log) -> Arc<Partition> {
+    pub(super) fn add(&self, directory: &Arc<Directory>, log: crate::log::Log) -> Arc<Partition> {
         let committer = Arc::clone(&directory.committer);
         let partition = Arc::new(Partition::new(log, committer, self.options.high_watermark));
         directory.committer.add(&partition);
-        directory.partitions.fetch_add(1, Ordering::Relaxed);
         let mut partitions = self.partitions.write().unwrap_or_else(PoisonError::into_inner);
         partitions.insert(partition.name().clone(), Arc::clone(&partition));
         partition
-    }
-
-    /// Where a partition is, or is to be.
-    fn directory_for(&self, partition: &TopicPartition) -> Result<Arc<Directory>, OpenError> {
-        let holds = |directory: &&Arc<Directory>| directory.home().as_ref().is_some_and(|home| home.has(partition));
-        if let Some(directory) = self.directories.iter().find(holds) {
-            return Ok(Arc::clone(directory));
-        }
-        let online = self.directories.iter().filter(|directory| directory.committer.failed().is_none());
-        let emptiest = online.min_by_key(|directory| directory.partitions.load(Ordering::Relaxed));
-        emptiest.map(Arc::clone).ok_or(OpenError::NoDirectory)
-    }
-
-    /// Opens the logs of all partitions in the directories, several at once, each with its topic's configuration.
-    /// `opened` is told how many are open, of how many.
-    ///
-    /// # Errors
-    /// The first log that cannot be opened; the others are open.
-    pub fn load(
-        &self,
-        threads: usize,
-        config: &(dyn Fn(&TopicPartition) -> LogConfig + Sync),
-        opened: &(dyn Fn(usize, usize) + Sync),
-    ) -> Result<(), OpenError> {
-        self.directories.iter().try_for_each(|directory| self.load_directory(directory, threads, config, opened))
-    }
-
-    fn load_directory(
-        &self,
-        directory: &Arc<Directory>,
-        threads: usize,
-        config: &(dyn Fn(&TopicPartition) -> LogConfig + Sync),
-        progress: &(dyn Fn(usize, usize) + Sync),
-    ) -> Result<(), OpenError> {
-        let mut home = directory.home();
-        let home = home.as_mut().ok_or(OpenError::NoDirectory)?;
-        let wanted: Vec<_> = home.partitions().iter().filter(|name| self.get(name).is_none()).cloned().collect();
-        let next = AtomicUsize::new(0);
-        let results = Mutex::new(Vec::with_capacity(wanted.len()));
-        let opener = home.opener();
-        thread::scope(|scope| {
-            for _ in 0..threads.clamp(1, wanted.len().max(1)) {
-                scope.spawn(|| {
-                    while let Some(name) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let opened = opener.open(name, self.shared(&config(name)), &mut |_| {});
-                        let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
-                        results.push((name, opened));
-                        progress(results.len(), wanted.len());
-                    }
-                });
-            }
-        });
-        let mut first_failure = Ok(());
-        for (name, opened) in results.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            match opened {
-                Ok(opened) => drop(self.add(directory, home.note_opened(name, opened))),
-                Err(error) => first_failure = first_failure.and(Err(error)),
-            }
-        }
-        first_failure
     }
 
     /// Makes the commit journals now, rather than in the background at the first append that is to be flushed. Until a
@@ -261,7 +178,17 @@ impl LogManager {
     /// # Errors
     /// [`OpenError::UnknownPartition`]; [`OpenError::Partition`] when its log fails on the way; [`OpenError::Storage`].
     pub fn delete(&self, partition: &TopicPartition) -> Result<(), OpenError> {
-        let directory = self.directory_for(partition)?;
+        self.take_away(partition, |home| home.delete(partition))
+    }
+
+    /// Closes a partition for everybody, and lets its directory give it up.
+    pub(super) fn take_away(
+        &self,
+        partition: &TopicPartition,
+        give_up: impl FnOnce(&mut LogDirectory) -> Result<(), OpenError>,
+    ) -> Result<(), OpenError> {
+        let unknown = || OpenError::UnknownPartition { partition: partition.clone() };
+        let directory = self.holder(partition).ok_or_else(unknown)?;
         let mut home = directory.home();
         let home = home.as_mut().ok_or(OpenError::NoDirectory)?;
         if let Some(open) = self.get(partition) {
@@ -270,9 +197,8 @@ impl LogManager {
                 .map_err(|source| OpenError::Partition { partition: partition.clone(), source })?;
             self.partitions.write().unwrap_or_else(PoisonError::into_inner).remove(partition);
             directory.committer.remove(partition);
-            directory.partitions.fetch_sub(1, Ordering::Relaxed);
         }
-        home.delete(partition)
+        give_up(home)
     }
 
     /// Writes recovery points, log starts and high watermarks of all open logs. The host calls it now and then
@@ -293,8 +219,9 @@ impl LogManager {
 
     /// Moves all work on, on this thread, and does not wait; whether anything was done. For [`Background::Host`].
     pub fn poll(&self) -> bool {
-        let busy = self.directories.iter().filter(|directory| directory.committer.poll());
-        busy.count() > 0
+        let busy = self.directories.iter().filter(|directory| directory.committer.poll()).count() > 0;
+        self.directories.iter().for_each(|directory| directory.committer.events.tell());
+        busy
     }
 
     /// Lets partitions to which nothing was appended since the last call write what they gathered: then they hold no memory.
@@ -364,7 +291,7 @@ fn close(directory: &Directory) -> Result<(), OpenError> {
 
 fn start(number: usize, path: PathBuf, home: LogDirectory, options: &ManagerOptions) -> Arc<Directory> {
     let is_polled = options.background == Background::Host;
-    let committer = Committer::new(&home.storage, &home.checkpoints, options);
+    let committer = Committer::new(number, &home.storage, &home.checkpoints, options);
     let journal = Arc::downgrade(&committer);
     home.checkpoints.set_journal(journal);
     let mut threads = Vec::new();
@@ -374,8 +301,7 @@ fn start(number: usize, path: PathBuf, home: LogDirectory, options: &ManagerOpti
         let sync = Arc::clone(&committer);
         threads.push(spawn(format!("duramen-sync-{number}"), move || work_on_syncs(&sync)));
     }
-    let partitions = AtomicUsize::new(home.partitions().len());
-    Arc::new(Directory { path, home: Mutex::new(Some(home)), committer, threads: Mutex::new(threads), partitions })
+    Arc::new(Directory { path, home: Mutex::new(Some(home)), committer, threads: Mutex::new(threads) })
 }
 
 fn spawn(name: String, work: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
@@ -398,5 +324,7 @@ fn work_on_syncs(committer: &Committer) {
         } else {
             committer.tick();
         }
+        committer.events.tell();
     }
+    committer.events.tell();
 }

@@ -1,5 +1,6 @@
 //! What a log directory counts: plain numbers that a host reads and exports as it likes.
 
+use super::histogram::{Histogram, Recorder};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A number that only grows.
@@ -28,6 +29,12 @@ pub(crate) struct Metrics {
     pub(crate) group_commits: Counter,
     pub(crate) group_commit_files: Counter,
     pub(crate) sync_all: Counter,
+    pub(crate) append_to_flushed_us: Recorder,
+    pub(crate) journal_write_us: Recorder,
+    pub(crate) journal_write_frames: Recorder,
+    pub(crate) group_commit_us: Recorder,
+    pub(crate) group_commit_sizes: Recorder,
+    pub(crate) sync_all_us: Recorder,
 }
 
 /// What a log directory has done since it was opened, and how it stands. All counts are of events or bytes.
@@ -58,6 +65,19 @@ pub struct DirectoryMetrics {
     pub gathered_bytes: u64,
     /// Bytes that wait to be written to the journal.
     pub journal_pending_bytes: u64,
+    /// Microseconds from the first append of a block to its tickets' having their answer: what the slowest append of each
+    /// block waited. Of appends that the journal makes durable.
+    pub append_to_flushed_us: Histogram,
+    /// Microseconds that a write to the journal took.
+    pub journal_write_us: Histogram,
+    /// Appends in a block of the journal.
+    pub journal_write_frames: Histogram,
+    /// Microseconds that a round of syncs of segments took.
+    pub group_commit_us: Histogram,
+    /// Segments in a round.
+    pub group_commit_sizes: Histogram,
+    /// Microseconds that a sync of the whole file system took.
+    pub sync_all_us: Histogram,
 }
 
 impl Metrics {
@@ -73,6 +93,12 @@ impl Metrics {
             group_commits: self.group_commits.get(),
             group_commit_files: self.group_commit_files.get(),
             sync_all: self.sync_all.get(),
+            append_to_flushed_us: self.append_to_flushed_us.snapshot(),
+            journal_write_us: self.journal_write_us.snapshot(),
+            journal_write_frames: self.journal_write_frames.snapshot(),
+            group_commit_us: self.group_commit_us.snapshot(),
+            group_commit_sizes: self.group_commit_sizes.snapshot(),
+            sync_all_us: self.sync_all_us.snapshot(),
             ..DirectoryMetrics::default()
         }
     }

@@ -3,7 +3,7 @@
 use super::{LogDirectory, OpenError};
 use crate::{
     config::LogConfig,
-    log::{Log, OpenOptions, RecoveryProgress, RecoveryReport},
+    log::{Log, OpenOptions, RecoveryProgress, RecoveryReport, creation},
     types::{Timestamp, TopicPartition},
 };
 use std::{
@@ -31,6 +31,19 @@ impl<'a> Opener<'a> {
         Self { directory, now_ms }
     }
 
+    /// Makes the files of partitions that are not there, durable all together.
+    pub(super) fn create(&self, partitions: &[&TopicPartition], config: &LogConfig) -> Result<(), OpenError> {
+        let directory = self.directory;
+        for partition in partitions {
+            // What may still be said of an older partition of the name.
+            directory
+                .checkpoints
+                .lower(partition, 0)
+                .map_err(|source| OpenError::Partition { partition: (*partition).clone(), source })?;
+        }
+        Ok(creation::create(&directory.storage, partitions, config)?)
+    }
+
     pub(super) fn open(
         &self,
         partition: &TopicPartition,
@@ -49,11 +62,12 @@ impl<'a> Opener<'a> {
             ..OpenOptions::new(config, *now_ms)
         };
         if !directory.has(partition) {
-            // What may still be said of an older partition of the name.
-            directory
-                .checkpoints
-                .lower(partition, 0)
-                .map_err(|source| OpenError::Partition { partition: partition.clone(), source })?;
+            self.create(&[partition], &options.config).map_err(|error| match error {
+                OpenError::Storage(error) => {
+                    OpenError::Partition { partition: partition.clone(), source: error.into() }
+                }
+                error => error,
+            })?;
         }
         let begun = Instant::now();
         let (log, report) = Log::open(&directory.storage, &directory.checkpoints, partition, &options, progress)

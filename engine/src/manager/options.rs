@@ -1,7 +1,8 @@
 //! How a log manager makes appends durable, and with how much memory.
 
-use super::DirectoryOptions;
+use super::{DirectoryOptions, EventHandler};
 use crate::types::Timestamp;
+use std::time::Duration;
 
 /// What a log manager does with the high watermark of its logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -56,6 +57,10 @@ pub struct ManagerOptions {
     pub pending_bytes: usize,
     /// The time to go by, in ms; `None` is the machine's.
     pub now_ms: Option<Timestamp>,
+    /// Who is told of failures and of what else happens; nobody by default.
+    pub events: EventHandler,
+    /// A sync that takes longer is an [`Event::SlowSync`](crate::Event::SlowSync).
+    pub slow_sync: Duration,
 }
 
 impl Default for ManagerOptions {
@@ -71,6 +76,8 @@ impl Default for ManagerOptions {
             piece_bytes: 128 << 10,
             pending_bytes: 16 << 20,
             now_ms: None,
+            events: EventHandler::default(),
+            slow_sync: Duration::from_secs(1),
         }
     }
 }

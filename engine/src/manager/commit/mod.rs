@@ -12,6 +12,7 @@ mod syncs;
 pub(super) use route::Route;
 
 use super::{
+    events::{Event, Events},
     journal::{Ack, Entry, Journal, PieceWrite, Writer},
     metrics::{DirectoryMetrics, Metrics},
     options::{Background, ManagerOptions},
@@ -62,6 +63,7 @@ pub(super) struct Committer {
     checkpoints: Arc<Checkpoints>,
     options: ManagerOptions,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) events: Events,
     pool: Arc<BufferPool>,
     piece_bytes: AtomicUsize,
     /// How full the journal is, in thousandths, when room in it is freed next.
@@ -97,6 +99,7 @@ pub(super) struct Committer {
 
 impl Committer {
     pub(super) fn new(
+        number: usize,
         storage: &Arc<dyn Storage>,
         checkpoints: &Arc<Checkpoints>,
         options: &ManagerOptions,
@@ -106,6 +109,7 @@ impl Committer {
             checkpoints: Arc::clone(checkpoints),
             is_polled: options.background == Background::Host,
             metrics: Arc::default(),
+            events: Events::new(number, options.events.clone()),
             pool: BufferPool::new(options.gather_bytes),
             piece_bytes: AtomicUsize::new(options.piece_bytes),
             free_from: AtomicU64::new(FREE_FROM),
@@ -263,6 +267,7 @@ impl Committer {
         if self.failed.set(Arc::clone(&cause)).is_err() {
             return;
         }
+        self.events.note(Event::DirectoryFailed { cause: Arc::clone(&cause) });
         self.checkpoints.fail(&cause);
         // As where the sync of a log fails: the next open must not believe the page cache.
         let _ = self.storage.open(Path::new(names::FAILED_SYNC), Access::Create);

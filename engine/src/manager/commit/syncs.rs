@@ -5,6 +5,8 @@ use crate::{
     log::LogError,
     manager::{
         deletion::unique_id,
+        events::Event,
+        histogram::Recorder,
         journal::{Journal, JournalOptions, Writer},
         partition::{Begun, Partition},
         waiting::Wakes,
@@ -15,7 +17,7 @@ use crate::{
 use std::{
     collections::BTreeSet,
     sync::{Arc, PoisonError, atomic::Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// From here on partitions that gather slowly are written in part, so that room can be freed at all.
@@ -117,12 +119,14 @@ impl Committer {
                 let is_first = self.pieces.set(writer.pieces()).is_ok() && self.journal.set(journal).is_ok();
                 debug_assert!(is_first, "it is made once");
                 *made = Some(writer);
+                self.events.note(Event::JournalMade { bytes: self.options.journal_bytes });
                 self.has_writer.notify_all();
                 Ok(())
             }
             Err(error) => {
                 // What is left of it is removed by the next open, too.
                 let _ = Journal::remove(&*self.storage);
+                self.events.note(Event::JournalRefused { cause: error.to_string() });
                 Err(error)
             }
         }
@@ -164,7 +168,10 @@ impl Committer {
             }
         }
         let mut ops: Vec<_> = begun.iter().map(|(_, (flush, _))| Op::sync(&flush.file)).collect();
+        let begun_at = Instant::now();
         self.storage.run(&mut ops);
+        self.note_sync(&self.metrics.group_commit_us, begun_at.elapsed());
+        self.metrics.group_commit_sizes.record(u64::try_from(ops.len()).unwrap_or(0));
         self.metrics.group_commits.add(1);
         self.metrics.group_commit_files.add(u64::try_from(ops.len()).unwrap_or(0));
         let mut wakes = Wakes::default();
@@ -172,6 +179,13 @@ impl Committer {
             wakes.append(partition.finish_flush(flush, *end, op.take_result().map(drop)));
         }
         wakes.fire();
+    }
+
+    fn note_sync(&self, times: &Recorder, took: Duration) {
+        times.record_time(took);
+        if took > self.options.slow_sync {
+            self.events.note(Event::SlowSync { took });
+        }
     }
 
     /// Frees room in the journal: what its oldest blocks hold is made durable in the segments.
@@ -204,7 +218,9 @@ impl Committer {
         if frees == 0 || (frees < WORTH_FREEING && fill < SPILL_FROM && !anyway) {
             return Ok(());
         }
+        let begun_at = Instant::now();
         self.storage.sync_all()?;
+        self.note_sync(&self.metrics.sync_all_us, begun_at.elapsed());
         self.metrics.sync_all.add(1);
         // A sync of a segment that failed beside this one may have taken along what this one should have written.
         if !partitions.iter().all(|partition| partition.is_sound()) {

@@ -5,7 +5,7 @@ use crate::{
     manager::waiting::{Mark, Position, Ticket, Watch},
     storage::BufferWriter,
 };
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 /// Whom to tell when a frame is durable.
 #[derive(Debug, Clone)]
@@ -30,6 +30,8 @@ pub(super) struct Block {
     pub(super) buffer: BufferWriter,
     pub(super) frames: u32,
     pub(super) acks: Vec<Ack>,
+    /// When its first frame came.
+    pub(super) begun: Instant,
 }
 
 impl Block {
@@ -37,7 +39,7 @@ impl Block {
     pub(super) fn new(mut buffer: BufferWriter) -> Self {
         let fits = buffer.append(&[0; BLOCK_HEADER_SIZE]);
         debug_assert!(fits, "a buffer holds a page at least");
-        Self { buffer, frames: 0, acks: Vec::new() }
+        Self { buffer, frames: 0, acks: Vec::new(), begun: Instant::now() }
     }
 
     /// Bytes of its frames.

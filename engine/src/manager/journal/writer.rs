@@ -24,6 +24,7 @@ use std::{
     collections::{HashMap, VecDeque},
     path::Path,
     sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    time::Instant,
 };
 
 /// Writes of pieces in flight at once.
@@ -45,6 +46,9 @@ struct Sent {
     sequence: u64,
     acks: Vec<Ack>,
     is_durable: bool,
+    /// When its first frame came, and when it was sent.
+    begun: Instant,
+    sent: Instant,
 }
 
 /// The one that writes a journal.
@@ -209,10 +213,12 @@ impl Writer {
         debug_assert!(fits, "a buffer is whole pages long");
         self.metrics.journal_blocks.add(1);
         self.metrics.journal_frames.add(u64::from(block.frames));
+        self.metrics.journal_write_frames.record(u64::from(block.frames));
         self.metrics.journal_bytes.add(u64::try_from(padded).unwrap_or(0));
         let (file, buffer) = (Arc::clone(&self.file), block.buffer.share());
         self.queue.submit(QueuedWrite { file, at: position, buffer, range: 0..padded, durable: true, tag: sequence });
-        self.sent.push_back(Sent { sequence, acks: block.acks, is_durable: false });
+        let (begun, sent) = (block.begun, Instant::now());
+        self.sent.push_back(Sent { sequence, acks: block.acks, is_durable: false, begun, sent });
         self.blocks_in_flight += 1;
     }
 
@@ -252,6 +258,7 @@ impl Writer {
             Ok(()) => {
                 if let Some(sent) = self.sent.iter_mut().find(|sent| sent.sequence == ended.write.tag) {
                     sent.is_durable = true;
+                    self.metrics.journal_write_us.record_since(sent.sent);
                 }
             }
             Err(error) => self.fail(StorageError::new("write", Path::new(JOURNAL), error)),
@@ -264,6 +271,7 @@ impl Writer {
         while self.failed.is_none() && self.sent.front().is_some_and(|sent| sent.is_durable) {
             let Some(sent) = self.sent.pop_front() else { break };
             self.journal.durable.store(sent.sequence + 1, Ordering::Release);
+            self.metrics.append_to_flushed_us.record_since(sent.begun);
             for ack in sent.acks {
                 wakes.append(ack.watch.advance(&[(Position::Flushed, ack.flushed)]));
             }

@@ -5,9 +5,11 @@
 //! the order of its log; an append that was to be durable gets its ticket before the lock is released.
 
 mod append;
+mod lag;
 mod upkeep;
 
 pub use append::{Append, Durability, PartitionError, TryAppendError};
+pub use lag::Lag;
 pub(super) use upkeep::Begun;
 
 use super::{
@@ -59,7 +61,8 @@ struct Candidate {
 }
 
 impl Partition {
-    pub(super) fn new(log: Log, committer: Arc<Committer>, policy: HighWatermarkPolicy) -> Self {
+    pub(super) fn new(mut log: Log, committer: Arc<Committer>, policy: HighWatermarkPolicy) -> Self {
+        log.write_epochs_lazily();
         let offsets = log.offsets();
         let marks = Marks::new(offsets.log_end);
         let at = |offset| Mark { offset, bytes: 0 };

@@ -1,0 +1,74 @@
+//! When the leader-epoch checkpoint is written.
+//!
+//! A log by itself writes a new epoch durably before the first batch that carries it, as Kafka does. In a log manager an
+//! append waits for no file of its own, so there the file may lack epochs. Keeps: an epoch that the file lacks is newer than
+//! all in it and begins in the active segment. An open after a crash reads that segment from its begin on, whatever the
+//! recovery point, and finds such epochs in the batches; after a close the file has them all.
+
+use super::{Log, LogError, epochs::EpochCache};
+use crate::{
+    format::{checkpoint, names},
+    segment::SegmentError,
+    storage,
+};
+use std::sync::Arc;
+
+/// What the checkpoint file of a log has of its epochs.
+#[derive(Debug, Default)]
+pub(super) struct EpochFile {
+    /// Whether new epochs may wait for the next roll or close.
+    is_lazy: bool,
+    /// Whether there are some that the file lacks.
+    is_behind: bool,
+}
+
+impl Log {
+    /// From now on a new epoch is durable by the first durable batch that carries it, and appends wait for no file.
+    pub(crate) fn write_epochs_lazily(&mut self) {
+        self.epoch_file.is_lazy = true;
+    }
+
+    /// Takes epochs that came to those known, at the end of the log.
+    pub(super) fn add_epochs(&mut self, epochs: EpochCache, known: &EpochCache) -> Result<(), LogError> {
+        // What the batches say counts only where it is newer than the file, so nothing of the file may be wrong.
+        if !self.epoch_file.is_lazy || !epochs.entries().starts_with(known.entries()) {
+            return self.publish_epochs(epochs);
+        }
+        self.epoch_file.is_behind = true;
+        self.note_epochs(epochs);
+        Ok(())
+    }
+
+    /// Writes epochs durably, and goes by them.
+    pub(super) fn publish_epochs(&mut self, epochs: EpochCache) -> Result<(), LogError> {
+        let bytes = checkpoint::encode_epochs(epochs.entries());
+        let path = self.dir.join(names::LEADER_EPOCH_CHECKPOINT);
+        storage::write_atomically(self.storage(), &path, &bytes).map_err(SegmentError::from)?;
+        self.epoch_file.is_behind = false;
+        self.note_epochs(epochs);
+        Ok(())
+    }
+
+    fn note_epochs(&mut self, epochs: EpochCache) {
+        self.latest_epoch = epochs.entries().last().copied();
+        self.shared.write().epochs = Arc::new(epochs);
+    }
+
+    /// Writes what the file lacks, durably: before the active segment gets a successor, and before the log is closed.
+    pub(super) fn complete_epoch_file(&mut self) -> Result<(), LogError> {
+        if self.epoch_file.is_behind {
+            let epochs = EpochCache::clone(&self.shared.read().epochs);
+            self.publish_epochs(epochs)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the epochs as they are. Like Kafka's, a `new` file without an epoch is empty.
+    pub(super) fn write_epochs(&self, new: bool) -> Result<(), LogError> {
+        let epochs = Arc::clone(&self.shared.read().epochs);
+        let is_empty = new && epochs.entries().is_empty();
+        let bytes = if is_empty { Vec::new() } else { checkpoint::encode_epochs(epochs.entries()) };
+        let path = self.dir.join(names::LEADER_EPOCH_CHECKPOINT);
+        Ok(storage::write_atomically(self.storage(), &path, &bytes)?)
+    }
+}

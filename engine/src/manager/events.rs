@@ -1,0 +1,95 @@
+//! What a host is told of its log directories, without asking.
+//!
+//! Keeps: the host's function runs on a thread of the directory, or the one that polls, with no lock held; what is noted on
+//! another thread waits for that.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+/// Something that a host may want to say in its log, or act on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// The directory takes no appends any more.
+    DirectoryFailed {
+        /// The first failure.
+        cause: Arc<str>,
+    },
+    /// The commit journal is there: flushed appends go through it from now on.
+    JournalMade {
+        /// Bytes of its file.
+        bytes: u64,
+    },
+    /// The commit journal could not be made: flushed appends are made durable by group commit, and it is tried again.
+    JournalRefused {
+        /// Why.
+        cause: String,
+    },
+    /// A sync, of segments or of the file system, took longer than [`ManagerOptions::slow_sync`](crate::ManagerOptions).
+    SlowSync {
+        /// How long it took.
+        took: Duration,
+    },
+}
+
+/// A host's function for [`Event`]s: it gets the number of the directory, as it was given to the open, and what happened. It is
+/// called by the directory's threads within half a second, or by [`LogManager::poll`](crate::LogManager::poll), and should
+/// return soon: appends are not durable meanwhile.
+///
+/// ```
+/// use duramen::{EventHandler, ManagerOptions};
+/// let events = EventHandler::new(|directory, event| eprintln!("log directory {directory}: {event:?}"));
+/// let options = ManagerOptions { events, ..ManagerOptions::default() };
+/// # let _ = options;
+/// ```
+#[derive(Clone, Default)]
+pub struct EventHandler(Option<Arc<dyn Fn(usize, Event) + Send + Sync>>);
+
+impl EventHandler {
+    /// Calls a function for each event.
+    pub fn new(handle: impl Fn(usize, Event) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(handle)))
+    }
+}
+
+impl fmt::Debug for EventHandler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "EventHandler" } else { "no EventHandler" })
+    }
+}
+
+/// Events of one directory on their way to the host.
+#[derive(Debug)]
+pub(super) struct Events {
+    directory: usize,
+    handler: EventHandler,
+    /// Guards what was not told yet; held for a few instructions.
+    noted: Mutex<Vec<Event>>,
+}
+
+impl Events {
+    pub(super) fn new(directory: usize, handler: EventHandler) -> Self {
+        Self { directory, handler, noted: Mutex::default() }
+    }
+
+    fn take(&self) -> Vec<Event> {
+        std::mem::take(&mut *self.noted.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Notes what happened, under whatever lock.
+    pub(super) fn note(&self, event: Event) {
+        if self.handler.0.is_some() {
+            self.noted.lock().unwrap_or_else(PoisonError::into_inner).push(event);
+        }
+    }
+
+    /// Tells what was noted, under no lock.
+    pub(super) fn tell(&self) {
+        if let Some(handle) = &self.handler.0 {
+            self.take().into_iter().for_each(|event| handle(self.directory, event));
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Which directory a partition is in, and getting new ones in.
+//!
+//! Keeps: a partition is in one directory; one that is in none goes where the fewest are.
+
+use super::{LogManager, OpenError, Partition, log_manager::Directory};
+use crate::{config::LogConfig, types::TopicPartition};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, PoisonError},
+};
+
+/// A directory, and what is in it or is to be.
+type Placed<'a> = (&'a Arc<Directory>, BTreeSet<&'a TopicPartition>);
+
+impl LogManager {
+    /// A partition, its log opened, or created if there is none: in the directory with the fewest. The configuration is used
+    /// when the log is opened, that is, the first time.
+    ///
+    /// # Errors
+    /// [`OpenError::Partition`] when its log cannot be opened; [`OpenError::NoDirectory`] when none takes it.
+    pub fn get_or_create(&self, partition: &TopicPartition, config: &LogConfig) -> Result<Arc<Partition>, OpenError> {
+        if let Some(known) = self.get(partition) {
+            return Ok(known);
+        }
+        let mut opened = self.get_or_create_all(std::slice::from_ref(partition), config)?;
+        opened.pop().ok_or(OpenError::NoDirectory)
+    }
+
+    /// As [`LogManager::get_or_create`], for many: in the order in which they are given. The files of all that are new become
+    /// durable together, with one sync of the file system for each directory that gets many: a topic of 1,000 partitions
+    /// waits for one sync and not for 2,000.
+    ///
+    /// A crash on the way leaves of each new partition an empty log or nothing. Where it fails on the way, any of them may be
+    /// there, empty; call it again, or delete them.
+    ///
+    /// ```
+    /// use duramen::{LogConfig, LogManager, ManagerOptions, TopicPartition};
+    /// # let dir = tempfile::tempdir()?;
+    /// let manager = LogManager::open(&[dir.path()], ManagerOptions::default())?;
+    /// let names = (0..100).map(|number| TopicPartition::new("orders", number)).collect::<Result<Vec<_>, _>>()?;
+    /// let partitions = manager.get_or_create_all(&names, &LogConfig::default())?;
+    /// assert_eq!(partitions[7].name(), &names[7]);
+    /// manager.close()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`OpenError::Storage`] when files cannot be made; otherwise as [`LogManager::get_or_create`].
+    pub fn get_or_create_all(
+        &self,
+        partitions: &[TopicPartition],
+        config: &LogConfig,
+    ) -> Result<Vec<Arc<Partition>>, OpenError> {
+        let closed: Vec<_> = partitions.iter().filter(|name| self.get(name).is_none()).collect();
+        // Two threads must not place one partition twice. Those that have their place wait for nobody.
+        let is_new = closed.iter().any(|name| self.holder(name).is_none());
+        let placing = is_new.then(|| self.placing.lock().unwrap_or_else(PoisonError::into_inner));
+        for (directory, names) in self.place(&closed)? {
+            self.open_in(directory, &names, config)?;
+        }
+        drop(placing);
+        let unknown = |name: &TopicPartition| OpenError::UnknownPartition { partition: name.clone() };
+        partitions.iter().map(|name| self.get(name).ok_or_else(|| unknown(name))).collect()
+    }
+
+    /// The directory that has a partition.
+    pub(super) fn holder(&self, partition: &TopicPartition) -> Option<&Arc<Directory>> {
+        self.directories.iter().find(|directory| directory.home().as_ref().is_some_and(|home| home.has(partition)))
+    }
+
+    /// Where partitions are, or are to be.
+    fn place<'a>(&'a self, partitions: &[&'a TopicPartition]) -> Result<Vec<Placed<'a>>, OpenError> {
+        let mut placed: Vec<Placed<'a>> =
+            self.directories.iter().map(|directory| (directory, BTreeSet::new())).collect();
+        let mut counts: Vec<Option<usize>> = self.directories.iter().map(|directory| takes(directory)).collect();
+        for partition in partitions {
+            let has = |directory: &Directory| directory.home().as_ref().is_some_and(|home| home.has(partition));
+            if let Some((_, names)) = placed.iter_mut().find(|(directory, _)| has(directory)) {
+                names.insert(partition);
+                continue;
+            }
+            let emptiest = || {
+                let counted = counts.iter().enumerate().filter_map(|(number, count)| Some((number, (*count)?)));
+                counted.min_by_key(|(_, count)| *count).map(|(number, _)| number)
+            };
+            let number = emptiest().ok_or(OpenError::NoDirectory)?;
+            if let (Some((_, names)), Some(count)) = (placed.get_mut(number), counts.get_mut(number)) {
+                names.insert(partition);
+                *count = count.map(|count| count + 1);
+            }
+        }
+        Ok(placed)
+    }
+
+    /// Makes what is missing of partitions in one directory, and opens their logs.
+    fn open_in(
+        &self,
+        directory: &Arc<Directory>,
+        names: &BTreeSet<&TopicPartition>,
+        config: &LogConfig,
+    ) -> Result<(), OpenError> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        let mut home = directory.home();
+        let home = home.as_mut().ok_or(OpenError::NoDirectory)?;
+        let new: Vec<_> = names.iter().copied().filter(|name| !home.has(name)).collect();
+        // One alone is made by its open.
+        if new.len() > 1 {
+            home.opener().create(&new, config)?;
+            new.iter().for_each(|name| home.note_found(name));
+        }
+        for name in names {
+            // Somebody else may have opened it meanwhile.
+            if self.get(name).is_none() {
+                let opened = home.opener().open(name, self.shared(config), &mut |_| {})?;
+                let log = home.note_opened(name, opened);
+                self.add(directory, log);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How many partitions a directory has that takes more.
+fn takes(directory: &Directory) -> Option<usize> {
+    let is_sound = directory.committer.failed().is_none();
+    directory.home().as_ref().filter(|_| is_sound).map(|home| home.partitions().len())
+}
