@@ -30,6 +30,9 @@ pub mod oracle;
 #[allow(clippy::cast_possible_truncation)] // the bound is a usize
 pub mod random;
 
+#[allow(clippy::unwrap_used)] // numbers that fit, and files that Linux has
+pub mod soak;
+
 #[allow(clippy::unwrap_used)] // a workspace that cannot be read is a failed test
 pub mod sources;
 

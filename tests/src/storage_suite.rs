@@ -3,11 +3,14 @@
 //! The real backends and the simulated disk pass the same cases, so what is proved on the simulated one holds for the
 //! others as far as these cases reach.
 
+mod queues;
+
 use std::{
     io::{ErrorKind, Read},
     net::{TcpListener, TcpStream},
     os::fd::AsFd,
     path::Path,
+    sync::Arc,
     thread,
 };
 
@@ -50,10 +53,14 @@ pub const CASES: &[(&str, Case)] = &[
 ];
 
 /// Runs every case, each in a directory of its own, which `with_empty` makes and passes on.
-pub fn run_all(with_empty: impl Fn(Case)) {
+pub fn run_all(with_empty: impl Fn(&dyn Fn(&Arc<dyn Storage>))) {
     for (name, case) in CASES {
         eprintln!("case {name}");
-        with_empty(*case);
+        with_empty(&|disk| case(&**disk));
+    }
+    for (name, case) in queues::CASES {
+        eprintln!("case {name}");
+        with_empty(case);
     }
 }
 

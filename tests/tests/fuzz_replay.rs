@@ -65,7 +65,9 @@ fn corpora_and_seeded_inputs_find_no_fault_within_the_bound() {
             replayed += 1;
         }
         let mut random = Random::new(setting("DURAMEN_SEED", 17));
-        for number in 0..setting("DURAMEN_INPUTS", 300) {
+        // On real disks, where every sync takes its time.
+        let inputs = if name == "backend_diff" { 30 } else { 300 };
+        for number in 0..setting("DURAMEN_INPUTS", inputs) {
             let mut data = seeds[random.below(seeds.len())].clone();
             for _ in 0..random.below(6) {
                 let at = random.below(data.len());

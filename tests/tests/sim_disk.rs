@@ -4,11 +4,15 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io,
+    io::{self, ErrorKind},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use duramen::storage::{Access, File, Op, Storage, read_at, read_file, sync, write_at, write_atomically};
+use duramen::storage::{
+    Access, BufferPool, File, Op, QueuedWrite, Storage, Wait, queue, read_at, read_file, sync, write_at,
+    write_atomically,
+};
 use duramen_tests::disk::{Crash, Fault, SimDisk};
 use nix::errno::Errno;
 
@@ -561,4 +565,29 @@ fn random_appends_and_syncs_keep_the_synced_prefix_in_every_image() {
             assert!(!wrong, "seed {seed}, {how:?}: a byte that was never written there");
         }
     }
+}
+
+#[test]
+fn queued_write_on_a_full_disk_fails_and_the_next_goes_on_when_there_is_space() {
+    let sim = SimDisk::new(3);
+    let disk: Arc<dyn Storage> = Arc::new(sim.clone());
+    let file = Arc::new(disk.open(Path::new("a"), Access::Create).unwrap());
+    let pool = BufferPool::new(1 << 20);
+    let mut queue = queue(&disk, 4).unwrap();
+    let mut write = |tag: u64| {
+        let mut writer = pool.take(4096).unwrap();
+        assert!(writer.append(&[7; 4096]));
+        let (file, buffer) = (Arc::clone(&file), writer.share());
+        queue.submit(QueuedWrite { file, at: 4096 * tag, buffer, range: 0..4096, durable: true, tag });
+        let mut ended = Vec::new();
+        queue.reap(Wait::No, &mut ended);
+        ended.remove(0).result.map_err(|error| error.kind())
+    };
+    sim.set_capacity(Some(6000));
+    assert_eq!([write(0), write(1)], [Ok(()), Err(ErrorKind::StorageFull)]);
+    sim.set_capacity(None);
+    assert_eq!(write(1), Ok(()));
+    disk.sync_dir(Path::new("")).unwrap();
+    let lost = sim.crash_image(Crash::LoseAllUnsynced);
+    assert_eq!(lost.files()[Path::new("a")], [7; 8192], "durable when they were answered");
 }

@@ -21,10 +21,7 @@ use duramen::storage::{
     Access, Backend, EntryKind, MappedFile, Op, Posix, Storage, StorageError, Uring, open_best, read_file, send,
     send_all, write_at,
 };
-use duramen_tests::{
-    disk::SimDisk,
-    storage_suite::{self, Case},
-};
+use duramen_tests::{disk::SimDisk, storage_suite};
 use nix::{
     errno::Errno,
     fcntl::{FcntlArg, fcntl},
@@ -45,9 +42,9 @@ const CHILD: &str = "DURAMEN_TEST_CHILD";
 const DONE: &str = "the child is done";
 
 fn run_suite(open: impl Fn(&Path) -> Arc<dyn Storage>) {
-    storage_suite::run_all(|case: Case| {
+    storage_suite::run_all(|case| {
         let dir = tempfile::tempdir().unwrap();
-        case(&*open(dir.path()));
+        case(&open(dir.path()));
     });
 }
 
@@ -81,7 +78,7 @@ fn uring_with_a_ring_of_two_entries_passes_the_suite() {
 #[test]
 fn simulated_disk_passes_the_suite() {
     for seed in 0..10 {
-        storage_suite::run_all(|case| case(&SimDisk::new(seed)));
+        storage_suite::run_all(|case| case(&(Arc::new(SimDisk::new(seed)) as Arc<dyn Storage>)));
     }
 }
 

@@ -3,6 +3,7 @@
 //! Half of the inputs have lengths and checksums repaired first, else nothing would get past them. Each run is bounded:
 //! the allocator of the fuzz crate and of the replay test counts what is allocated.
 
+mod backend_diff;
 mod compact_model;
 mod producer_model;
 
@@ -35,7 +36,7 @@ use std::{
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     ("batch_decode", batch_decode),
     ("batch_validate", batch_validate),
     ("records_iter", records_iter),
@@ -48,6 +49,7 @@ pub const TARGETS: [Target; 12] = [
     ("log_model", log_model),
     ("producer_model", producer_model::producer_model),
     ("compact_model", compact_model::compact_model),
+    ("backend_diff", backend_diff::backend_diff),
 ];
 
 /// Most bytes that records may decompress to here.
@@ -298,12 +300,9 @@ fn dir_open(data: &[u8]) {
     }
 }
 
-/// Steps of a history with a crash, against what it owes.
-fn log_model(data: &[u8]) {
-    let Some(([seed, crash_at, how], steps)) = data.split_first_chunk::<3>() else {
-        return;
-    };
-    let step = |byte: &u8| match byte % 32 {
+/// The step that a byte of an input means.
+fn step_of(byte: u8, is_compacted: bool) -> Step {
+    match byte % 32 {
         0..=2 => Step::Append(1 + byte / 32 % 6),
         3 | 4 => Step::Flush,
         5 | 6 => Step::Roll,
@@ -313,20 +312,27 @@ fn log_model(data: &[u8]) {
         11 => Step::StartAt(byte / 32),
         12 => Step::Produce(byte / 32),
         13..=16 => Step::Transact(byte / 32),
-        17..=19 => Step::End(byte / 32, byte >= &128),
+        17..=19 => Step::End(byte / 32, byte >= 128),
         20 | 21 => Step::HighWatermark(byte / 32),
         22 | 23 => Step::DeleteRecords(byte / 32),
         24 => Step::Retain(Retention::LogStart),
-        25 => Step::Retain(if byte < &128 { Retention::Size } else { Retention::Time }),
+        25 => Step::Retain(if byte < 128 { Retention::Size } else { Retention::Time }),
         26 => Step::Sweep,
         27 => Step::Follow(byte / 32 % 3),
         28 => Step::Epoch,
         29 => Step::Snapshot,
         30 => Step::Checkpoint,
-        _ if seed % 2 == 1 => Step::Compact,
+        _ if is_compacted => Step::Compact,
         _ => Step::Roll,
+    }
+}
+
+/// Steps of a history with a crash, against what it owes.
+fn log_model(data: &[u8]) {
+    let Some(([seed, crash_at, how], steps)) = data.split_first_chunk::<3>() else {
+        return;
     };
-    let steps: Vec<Step> = steps.iter().take(24).map(step).collect();
+    let steps: Vec<Step> = steps.iter().take(24).map(|byte| step_of(*byte, seed % 2 == 1)).collect();
     let disk = SimDisk::new(u64::from(*seed));
     disk.crash_at(u64::from(*crash_at));
     let mut history = if seed % 2 == 1 { History::compacted() } else { History::default() };

@@ -1,0 +1,10 @@
+//! The soak of `cargo run --release -p duramen-tests --bin soak`, for a few seconds.
+#![allow(clippy::unwrap_used)]
+
+use std::time::Duration;
+
+#[test]
+fn soak_of_a_few_generations_breaks_no_promise_and_leaks_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    duramen_tests::soak::run(home.path(), Duration::from_secs(4), Duration::from_millis(700), 1).unwrap();
+}
