@@ -10,6 +10,7 @@ mod floors;
 mod kafka;
 mod loopback;
 mod machine;
+mod many;
 mod measure;
 #[cfg(feature = "peers")]
 mod peers;
@@ -61,6 +62,7 @@ struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     Durable(durable::Args),
+    Open(many::Args),
 }
 
 fn main() -> ExitCode {
@@ -82,6 +84,7 @@ fn run(args: &Args) -> Result<(), Failure> {
     match &args.command {
         None => buffered(args, &stop),
         Some(Command::Durable(args)) => durable::run(args, &stop),
+        Some(Command::Open(args)) => many::run(args, &stop),
     }
 }
 
