@@ -10,6 +10,7 @@ mod floors;
 mod kafka;
 mod loopback;
 mod machine;
+mod many;
 mod measure;
 #[cfg(feature = "peers")]
 mod peers;
@@ -56,11 +57,15 @@ struct Args {
     /// Write the report with plots to this file
     #[arg(long, default_value = "target/duramen-report.html")]
     report: PathBuf,
+    /// Leave out the short measurement of durable appends, which takes about half a minute more; so does --only
+    #[arg(long)]
+    no_durable: bool,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
     Durable(durable::Args),
+    Open(many::Args),
 }
 
 fn main() -> ExitCode {
@@ -80,8 +85,17 @@ fn run(args: &Args) -> Result<(), Failure> {
     let seen = Arc::clone(&stop);
     ctrlc::set_handler(move || seen.store(true, Ordering::SeqCst))?;
     match &args.command {
-        None => buffered(args, &stop),
+        None => {
+            buffered(args, &stop)?;
+            if args.no_durable || !args.only.is_empty() {
+                return Ok(());
+            }
+            println!("\nDurable appends, in short; the whole is `durable`");
+            let report = args.report.with_extension("durable.html");
+            durable::run(&durable::Args::short(args.place.clone(), report), &stop)
+        }
         Some(Command::Durable(args)) => durable::run(args, &stop),
+        Some(Command::Open(args)) => many::run(args, &stop),
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 /// Options of every measurement.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub(crate) struct PlaceArgs {
     /// Where to write: a directory on the disk to be measured (default: the current one)
     #[arg(long)]

@@ -6,7 +6,7 @@
 use super::{
     case::Load,
     kernel::{Cost, Counters, Disk},
-    subject::{DurableLog, InFlightLog},
+    subject::{Beside, DurableLog, InFlightLog},
 };
 use crate::{Failure, workloads::shapes::Random};
 use hdrhistogram::Histogram;
@@ -42,6 +42,7 @@ pub(crate) struct Sample {
     /// In nanoseconds.
     pub(crate) latencies: Histogram<u64>,
     pub(crate) cost: Cost,
+    pub(crate) beside: Beside,
 }
 
 impl Sample {
@@ -56,7 +57,7 @@ pub(crate) fn latencies() -> Result<Histogram<u64>, Failure> {
 
 /// The time in which appends count.
 #[derive(Debug, Clone, Copy)]
-struct Window {
+pub(crate) struct Window {
     begin: Instant,
     end: Instant,
 }
@@ -67,18 +68,24 @@ impl Window {
         Self { begin, end: begin + work.measured }
     }
 
-    fn holds(&self, moment: Instant) -> bool {
+    pub(crate) fn holds(&self, moment: Instant) -> bool {
         (self.begin..=self.end).contains(&moment)
     }
 }
 
-fn nanoseconds(from: Instant, to: Instant) -> u64 {
+pub(crate) fn nanoseconds(from: Instant, to: Instant) -> u64 {
     u64::try_from(to.saturating_duration_since(from).as_nanos()).unwrap_or(MAX_NS)
 }
 
 /// Threads that wait for each of their appends.
-pub(crate) fn threads(log: &dyn DurableLog, work: &Work<'_>) -> Result<Sample, Failure> {
+pub(crate) fn threads(log: &mut dyn DurableLog, work: &Work<'_>) -> Result<Sample, Failure> {
     let window = Window::of(work);
+    log.count_in(window);
+    let sample = all_threads(&*log, work, window)?;
+    Ok(Sample { beside: log.end()?, ..sample })
+}
+
+fn all_threads(log: &dyn DurableLog, work: &Work<'_>, window: Window) -> Result<Sample, Failure> {
     let failed = AtomicBool::new(false);
     let (histograms, before, after) = thread::scope(|scope| {
         let threads: Vec<_> = (0..work.load.at_once())
@@ -99,7 +106,8 @@ pub(crate) fn threads(log: &dyn DurableLog, work: &Work<'_>) -> Result<Sample, F
         sum.add(histogram.map_err(|_| "a thread panicked")??)?;
     }
     let cost = after?.since(&before?);
-    Ok(Sample { appends: sum.len(), seconds: work.measured.as_secs_f64(), latencies: sum, cost })
+    let beside = Beside::default();
+    Ok(Sample { appends: sum.len(), seconds: work.measured.as_secs_f64(), latencies: sum, cost, beside })
 }
 
 fn one_thread(
@@ -137,6 +145,7 @@ fn counters_at(moment: Instant, work: &Work<'_>, failed: &AtomicBool) -> Result<
 pub(crate) fn in_flight(log: &mut dyn InFlightLog, work: &Work<'_>, rate: Option<f64>) -> Result<Sample, Failure> {
     let mut generator = Generator::new(work, rate);
     let window = Window::of(work);
+    log.count_in(window);
     let mut histogram = latencies()?;
     let (mut before, mut now) = (None, Instant::now());
     while now < window.end && !work.stop.load(Ordering::Relaxed) {
@@ -159,7 +168,8 @@ pub(crate) fn in_flight(log: &mut dyn InFlightLog, work: &Work<'_>, rate: Option
         generator.take_acked(Instant::now(), |_| {});
     }
     let cost = after.since(&before.unwrap_or(after));
-    Ok(Sample { appends: histogram.len(), seconds: work.measured.as_secs_f64(), latencies: histogram, cost })
+    let (seconds, beside) = (work.measured.as_secs_f64(), log.end()?);
+    Ok(Sample { appends: histogram.len(), seconds, latencies: histogram, cost, beside })
 }
 
 /// What is in flight, by tag.
@@ -277,7 +287,7 @@ mod tests {
     #[test]
     fn threads_count_what_completes() {
         let stop = AtomicBool::new(false);
-        let sample = threads(&Instantly, &work(Load::Threads(2), &stop)).unwrap();
+        let sample = threads(&mut Instantly, &work(Load::Threads(2), &stop)).unwrap();
         assert!(sample.appends > 0 && sample.latencies.len() == sample.appends);
     }
 
@@ -285,6 +295,6 @@ mod tests {
     fn threads_tell_a_failure() {
         let stop = AtomicBool::new(false);
         let work = Work { partitions: 1000, ..work(Load::Threads(2), &stop) };
-        assert!(threads(&Instantly, &work).is_err());
+        assert!(threads(&mut Instantly, &work).is_err());
     }
 }

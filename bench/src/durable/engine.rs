@@ -1,6 +1,11 @@
-//! The engine: a log manager whose appends are durable by its journal.
+//! The engine: a log manager whose appends are durable by its journal, alone or with what a host has beside appends.
 
-use super::subject::{DurableLog, InFlightLog, Setup};
+use super::{
+    drive::Window,
+    subject::{Beside, DurableLog, InFlightLog, Setup},
+    tail::Tail,
+    upkeep::{self, Upkeep},
+};
 use crate::Failure;
 use duramen::{
     Append, AppendAsLeader, Completion, CompletionQueue, Durability, HighWatermarkPolicy, LogConfig, LogManager,
@@ -9,41 +14,80 @@ use duramen::{
 use std::sync::Arc;
 
 /// The timestamp of the batches that are appended.
-const NOW_MS: i64 = 1_700_000_000_000;
+pub(super) const NOW_MS: i64 = 1_700_000_000_000;
+
+/// What there is beside the appends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum With {
+    /// Retention, if the run would fill the disk.
+    Nothing,
+    /// A tail consumer for each partition, too.
+    Consumers,
+    /// Small segments, retention and compaction.
+    Upkeep,
+}
 
 /// Every append is validated, as a broker would.
 struct Engine {
     manager: LogManager,
     partitions: Vec<Arc<Partition>>,
     policy: ValidationPolicy,
+    tail: Option<Tail>,
+    upkeep: Option<Upkeep>,
 }
 
 impl Engine {
     /// Opens the partitions, and makes durable what a new leader makes durable before it appends: its epoch.
-    fn open(setup: &Setup<'_>) -> Result<Self, Failure> {
+    fn open(setup: &Setup<'_>, with: With) -> Result<Self, Failure> {
         let options = ManagerOptions { high_watermark: HighWatermarkPolicy::LogEnd, ..ManagerOptions::default() };
         let manager = LogManager::open(&[setup.dir], options)?;
-        let config = LogConfig::default();
+        let count = setup.case.partitions;
         let open = |number: usize| -> Result<Arc<Partition>, Failure> {
+            let config = match (with, setup.segment_bytes) {
+                (With::Upkeep, _) => upkeep::busy_config(number, count),
+                (_, Some(bytes)) => upkeep::retained_config(bytes),
+                (_, None) => LogConfig::default(),
+            };
             Ok(manager.get_or_create(&TopicPartition::new("bench", i32::try_from(number)?)?, &config)?)
         };
-        let partitions = (0..setup.case.partitions).map(open).collect::<Result<Vec<_>, _>>()?;
+        let partitions = (0..count).map(open).collect::<Result<Vec<_>, _>>()?;
         for partition in &partitions {
             partition.with(|log| log.assign_epoch_start_offset(0, 0))??;
         }
         manager.prepare()?;
-        Ok(Self { manager, partitions, policy: ValidationPolicy::from_config(&config) })
+        let tail = (with == With::Consumers)
+            .then(|| Tail::start(&partitions, setup.consumer_threads, setup.case.batch_bytes))
+            .transpose()?;
+        let is_kept_up = with == With::Upkeep || setup.segment_bytes.is_some();
+        let upkeep = is_kept_up.then(|| Upkeep::start(&partitions)).transpose()?;
+        let policy = ValidationPolicy::from_config(&LogConfig::default());
+        Ok(Self { manager, partitions, policy, tail, upkeep })
     }
 
-    fn append(&self, partition: usize, batch: &[u8]) -> Result<Append, Failure> {
+    fn append(&self, number: usize, batch: &[u8]) -> Result<Append, Failure> {
         let batch = validate(batch.to_vec(), &self.policy, NOW_MS)?;
-        let partition = self.partitions.get(partition).ok_or("no such partition")?;
+        let partition = self.partitions.get(number).ok_or("no such partition")?;
+        if let Some(tail) = &self.tail {
+            tail.note_append(number);
+        }
         Ok(partition.append_as_leader(batch, AppendAsLeader::new(0, NOW_MS), Durability::Flushed)?)
+    }
+
+    fn count_in(&self, window: Window) {
+        if let Some(tail) = &self.tail {
+            tail.count_in(window);
+        }
+    }
+
+    fn end(&mut self) -> Result<Beside, Failure> {
+        let upkeep = self.upkeep.as_mut().map(Upkeep::end).transpose()?;
+        Ok(Beside { consumed: self.tail.as_mut().map(Tail::end).transpose()?, upkeep })
     }
 }
 
 impl Drop for Engine {
     fn drop(&mut self) {
+        self.upkeep = None;
         self.partitions.clear();
         if let Err(error) = self.manager.close() {
             eprintln!("the engine was not closed in order: {error}");
@@ -55,6 +99,14 @@ impl DurableLog for Engine {
     fn append_and_wait(&self, partition: usize, batch: &[u8]) -> Result<(), Failure> {
         self.append(partition, batch)?.wait(None)?;
         Ok(())
+    }
+
+    fn count_in(&self, window: Window) {
+        self.count_in(window);
+    }
+
+    fn end(&mut self) -> Result<Beside, Failure> {
+        self.end()
     }
 }
 
@@ -82,12 +134,44 @@ impl InFlightLog for Queued {
         }
         Ok(())
     }
+
+    fn count_in(&self, window: Window) {
+        self.engine.count_in(window);
+    }
+
+    fn end(&mut self) -> Result<Beside, Failure> {
+        self.engine.end()
+    }
+}
+
+fn threads(setup: &Setup<'_>, with: With) -> Result<Box<dyn DurableLog>, Failure> {
+    Ok(Box::new(Engine::open(setup, with)?))
+}
+
+fn in_flight(setup: &Setup<'_>, with: With) -> Result<Box<dyn InFlightLog>, Failure> {
+    Ok(Box::new(Queued { engine: Engine::open(setup, with)?, queue: CompletionQueue::new()?, done: Vec::new() }))
 }
 
 pub(crate) fn open_threads(setup: &Setup<'_>) -> Result<Box<dyn DurableLog>, Failure> {
-    Ok(Box::new(Engine::open(setup)?))
+    threads(setup, With::Nothing)
 }
 
 pub(crate) fn open_in_flight(setup: &Setup<'_>) -> Result<Box<dyn InFlightLog>, Failure> {
-    Ok(Box::new(Queued { engine: Engine::open(setup)?, queue: CompletionQueue::new()?, done: Vec::new() }))
+    in_flight(setup, With::Nothing)
+}
+
+pub(crate) fn open_threads_read(setup: &Setup<'_>) -> Result<Box<dyn DurableLog>, Failure> {
+    threads(setup, With::Consumers)
+}
+
+pub(crate) fn open_in_flight_read(setup: &Setup<'_>) -> Result<Box<dyn InFlightLog>, Failure> {
+    in_flight(setup, With::Consumers)
+}
+
+pub(crate) fn open_threads_kept_up(setup: &Setup<'_>) -> Result<Box<dyn DurableLog>, Failure> {
+    threads(setup, With::Upkeep)
+}
+
+pub(crate) fn open_in_flight_kept_up(setup: &Setup<'_>) -> Result<Box<dyn InFlightLog>, Failure> {
+    in_flight(setup, With::Upkeep)
 }

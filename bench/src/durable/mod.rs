@@ -6,9 +6,12 @@ mod engine;
 mod kafka;
 mod kernel;
 mod plots;
+mod space;
 pub(crate) mod subject;
 mod summary;
 mod table;
+mod tail;
+mod upkeep;
 
 use crate::{
     Failure,
@@ -25,6 +28,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::{
     collections::HashMap,
     fs::{self, File},
+    num::NonZeroUsize,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
@@ -62,9 +66,18 @@ pub(crate) struct Args {
     /// Every combination, not only one axis at a time
     #[arg(long)]
     all: bool,
+    /// Measure the engine with a tail consumer a partition, too, which so many threads serve: they read everything by fetch
+    #[arg(long, value_name = "THREADS")]
+    consumers: Option<NonZeroUsize>,
+    /// Measure the engine with small segments, retention and compaction in the background, too
+    #[arg(long)]
+    maintenance: bool,
     /// Only subjects whose names contain one of these words
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
+    /// Whether these are whole names.
+    #[arg(skip)]
+    only_whole: bool,
     /// Measure Kafka's own log too: needs Java and `tests/oracle/build`
     #[arg(long)]
     kafka: bool,
@@ -76,7 +89,35 @@ pub(crate) struct Args {
     report: PathBuf,
 }
 
+/// Of the short run: seconds, rounds and what is measured.
+const SHORT_SECONDS: f64 = 1.0;
+const SHORT_ROUNDS: usize = 1;
+const SHORT_PARTITIONS: [usize; 3] = [1, 64, 1000];
+const SHORT_SUBJECTS: [&str; 5] =
+    ["duramen", "duramen threads", "raw journal", "model 128k", "write all, fdatasync all"];
+
 impl Args {
+    /// A short run, for a first impression: the engine, and floors whose files are quickly made.
+    pub(crate) fn short(place: PlaceArgs, report: PathBuf) -> Self {
+        Self {
+            place,
+            seconds: SHORT_SECONDS,
+            rounds: SHORT_ROUNDS,
+            batch_bytes: vec![1024],
+            partitions: SHORT_PARTITIONS.to_vec(),
+            threads: vec![128],
+            in_flight: vec![1024],
+            all: false,
+            consumers: None,
+            maintenance: false,
+            only: SHORT_SUBJECTS.map(str::to_owned).to_vec(),
+            only_whole: true,
+            kafka: false,
+            json: None,
+            report,
+        }
+    }
+
     fn cases(&self) -> Result<Vec<Case>, Failure> {
         let axis = |name: &str, values: &[usize]| {
             let mut values = values.to_vec();
@@ -94,10 +135,12 @@ impl Args {
     }
 
     fn subjects(&self) -> Result<Vec<Subject>, Failure> {
-        let all = subject::all();
+        let all = subject::all(self.consumers.is_some(), self.maintenance);
         let names: Vec<_> = all.iter().map(|subject| subject.name).collect();
         let is_wanted = |subject: &Subject| {
-            self.only.is_empty() || self.only.iter().any(|word| subject.name.contains(word.as_str()))
+            let fits =
+                |word: &String| if self.only_whole { subject.name == word } else { subject.name.contains(&**word) };
+            self.only.is_empty() || self.only.iter().any(fits)
         };
         let wanted: Vec<_> = all.into_iter().filter(is_wanted).collect();
         if wanted.is_empty() {
@@ -223,13 +266,23 @@ impl Session<'_> {
         let (dir, kept) = (self.place.path().join("run"), self.place.path().join("kept"));
         fs::create_dir_all(&kept)?;
         fs::create_dir(&dir)?;
-        let sample = self.measure(subject, &Setup { dir: &dir, kept: &kept, case }, rate);
+        let seconds = self.args.seconds + self.args.warm_up();
+        let segment_bytes = space::segment_bytes(seconds, machine::free_bytes(&dir)?, case.partitions);
+        let consumer_threads = self.args.consumers.map_or(1, NonZeroUsize::get);
+        let setup = Setup { dir: &dir, kept: &kept, case, consumer_threads, segment_bytes };
+        let sample = space::guarded(&kept, self.stop, |stop| self.measure(subject, &setup, rate, stop));
         fs::remove_dir_all(&dir)?;
         settle(&kept)?;
         sample
     }
 
-    fn measure(&self, subject: &Subject, setup: &Setup<'_>, rate: Option<f64>) -> Result<Sample, Failure> {
+    fn measure(
+        &self,
+        subject: &Subject,
+        setup: &Setup<'_>,
+        rate: Option<f64>,
+        stop: &AtomicBool,
+    ) -> Result<Sample, Failure> {
         let batch = shapes::batch_of(setup.case.batch_bytes)?;
         let work = || Work {
             partitions: setup.case.partitions,
@@ -238,13 +291,13 @@ impl Session<'_> {
             warm_up: Duration::from_secs_f64(self.args.warm_up()),
             measured: Duration::from_secs_f64(self.args.seconds),
             disk: self.disk,
-            stop: self.stop,
+            stop,
         };
         match subject.open {
             Open::Threads(open) => {
-                let log = open(setup)?;
+                let mut log = open(setup)?;
                 settle(setup.kept)?;
-                drive::threads(log.as_ref(), &work())
+                drive::threads(log.as_mut(), &work())
             }
             Open::InFlight(open) => {
                 let mut log = open(setup)?;

@@ -33,7 +33,8 @@ pub(crate) fn write_html(path: &Path, machine: &Machine, rows: &[Row]) -> Result
          <h1>Durable appends</h1><p>{machine}</p>"
     );
     for lines in plots(rows) {
-        if lines.lines.iter().any(|(_, points)| !points.is_empty()) {
+        // What was measured at one place only is no line; the table has it.
+        if lines.lines.iter().any(|(_, points)| points.len() > 1) {
             page.push_str(&format!("<h2>{}</h2>{}", lines.title, draw(&lines)?));
         }
     }
@@ -147,6 +148,8 @@ fn draw(plot: &Lines) -> Result<String, Failure> {
             .configure_mesh()
             .x_desc(plot.x)
             .y_desc(plot.y)
+            .label_style(("sans-serif", 13))
+            .axis_desc_style(("sans-serif", 15))
             .x_label_formatter(&number)
             .y_label_formatter(&number)
             .light_line_style(TRANSPARENT)

@@ -1,12 +1,13 @@
 //! Who is measured: anything that takes an append and says when it survives power loss.
 
-use super::{case::Case, engine};
+use super::{case::Case, drive::Window, engine, upkeep};
 #[cfg(feature = "peers")]
 use crate::peers;
 use crate::{
     Failure,
     floors::{group_commit, model, raw_journal},
 };
+use hdrhistogram::Histogram;
 use std::path::Path;
 
 /// Where a subject works, and on what.
@@ -17,12 +18,37 @@ pub(crate) struct Setup<'a> {
     /// Kept for the whole session: files that must have been written before.
     pub(crate) kept: &'a Path,
     pub(crate) case: Case,
+    /// Threads that serve the tail consumers of those who have any.
+    pub(crate) consumer_threads: usize,
+    /// Bytes of segments of which few may stay, where otherwise the disk would be full.
+    pub(crate) segment_bytes: Option<u32>,
+}
+
+/// What consumers read.
+#[derive(Debug, Clone)]
+pub(crate) struct Consumed {
+    pub(crate) bytes: u64,
+    /// From before the append to when it was read, in nanoseconds.
+    pub(crate) latencies: Histogram<u64>,
+}
+
+/// What went on beside the appends, if anything did.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Beside {
+    pub(crate) consumed: Option<Consumed>,
+    pub(crate) upkeep: Option<upkeep::Done>,
 }
 
 /// A log that is appended to by threads, each of which waits. Dropping it closes it.
 pub(crate) trait DurableLog: Send + Sync {
     /// Returns when the batch, a Kafka record batch with base offset 0, survives power loss.
     fn append_and_wait(&self, partition: usize, batch: &[u8]) -> Result<(), Failure>;
+    /// Tells what goes on beside the appends when it counts.
+    fn count_in(&self, _: Window) {}
+    /// After the last append: ends what goes on beside them, and tells what it did.
+    fn end(&mut self) -> Result<Beside, Failure> {
+        Ok(Beside::default())
+    }
 }
 
 /// A log of which one thread has many appends in flight. Dropping it waits for them and closes it.
@@ -32,6 +58,12 @@ pub(crate) trait InFlightLog {
     /// Adds the tags of appends that now survive power loss, each once. With `wait` it may block until there is one,
     /// without it never; either way it is called again soon. Appends need not be under way before this is called.
     fn drain(&mut self, acked: &mut Vec<u32>, wait: bool) -> Result<(), Failure>;
+    /// As [`DurableLog::count_in`].
+    fn count_in(&self, _: Window) {}
+    /// As [`DurableLog::end`].
+    fn end(&mut self) -> Result<Beside, Failure> {
+        Ok(Beside::default())
+    }
 }
 
 /// How to open a subject.
@@ -89,9 +121,12 @@ impl Subject {
     }
 }
 
-/// Everybody, in the order of a round. The engine belongs before the floors.
-pub(crate) fn all() -> Vec<Subject> {
-    let subjects = [ENGINE.as_slice(), FLOORS.as_slice()].concat();
+/// Everybody, in the order of a round. The engine belongs before the floors; with consumers and with upkeep it is measured
+/// once more each.
+pub(crate) fn all(with_consumers: bool, with_upkeep: bool) -> Vec<Subject> {
+    let chosen = |is_chosen: bool, subjects: &'static [Subject]| if is_chosen { subjects } else { &[] };
+    let subjects =
+        [ENGINE.as_slice(), chosen(with_consumers, &READ), chosen(with_upkeep, &KEPT_UP), FLOORS.as_slice()].concat();
     #[cfg(feature = "peers")]
     let subjects = [subjects, peers::all()].concat();
     subjects
@@ -100,6 +135,16 @@ pub(crate) fn all() -> Vec<Subject> {
 const ENGINE: [Subject; 2] = [
     Subject::in_flight("duramen", Role::Engine, engine::open_in_flight),
     Subject::threads("duramen threads", Role::Engine, engine::open_threads, "each thread waits for its append"),
+];
+
+const READ: [Subject; 2] = [
+    Subject::in_flight("duramen, read", Role::Engine, engine::open_in_flight_read),
+    Subject::threads("duramen threads, read", Role::Engine, engine::open_threads_read, "a tail consumer a partition"),
+];
+
+const KEPT_UP: [Subject; 2] = [
+    Subject::in_flight("duramen, upkeep", Role::Engine, engine::open_in_flight_kept_up),
+    Subject::threads("duramen threads, upkeep", Role::Engine, engine::open_threads_kept_up, "retention and compaction"),
 ];
 
 const FLOORS: [Subject; 8] = [

@@ -4,6 +4,7 @@ use super::{
     case::{Case, Load},
     drive::{Sample, latencies},
     subject::{Role, Subject},
+    upkeep,
 };
 use crate::Failure;
 use hdrhistogram::Histogram;
@@ -70,6 +71,11 @@ pub(crate) struct Row {
     pub(crate) flushes_per_s: Option<f64>,
     pub(crate) appends_per_flush: Option<f64>,
     pub(crate) synced: Synced,
+    /// Of consumers, if there were any: bytes, and end-to-end latencies at [`QUANTILES`].
+    pub(crate) read_mb_per_s: Option<f64>,
+    pub(crate) end_to_end_ms: Vec<Option<f64>>,
+    /// What retention and compaction did, if they ran.
+    pub(crate) upkeep: Option<upkeep::Done>,
     pub(crate) of_model: Option<f64>,
     pub(crate) of_raw_journal: Option<f64>,
     pub(crate) over_raft_engine: Option<f64>,
@@ -82,9 +88,18 @@ impl Row {
 
     /// The latency at one of [`QUANTILES`].
     pub(crate) fn latency_ms(&self, quantile: f64) -> Option<f64> {
-        let at = QUANTILES.iter().position(|found| *found == quantile)?;
-        self.latencies_ms.get(at).copied().flatten()
+        at(&self.latencies_ms, quantile)
     }
+
+    /// The same, until a consumer had it.
+    pub(crate) fn end_to_end_ms(&self, quantile: f64) -> Option<f64> {
+        at(&self.end_to_end_ms, quantile)
+    }
+}
+
+fn at(latencies_ms: &[Option<f64>], quantile: f64) -> Option<f64> {
+    let at = QUANTILES.iter().position(|found| *found == quantile)?;
+    latencies_ms.get(at).copied().flatten()
 }
 
 /// All rows, by case and then by subject, in the order given.
@@ -130,6 +145,12 @@ impl Runs<'_> {
         for sample in &samples {
             histogram.add(&sample.latencies)?;
         }
+        let consumed: Vec<_> = samples.iter().filter_map(|sample| sample.beside.consumed.as_ref()).collect();
+        let mut end_to_end = latencies()?;
+        for consumed in &consumed {
+            end_to_end.add(&consumed.latencies)?;
+        }
+        let read_bytes: u64 = consumed.iter().map(|consumed| consumed.bytes).sum();
         Ok(Some(Row {
             case,
             subject: subject.name,
@@ -143,6 +164,9 @@ impl Runs<'_> {
             flushes_per_s: flushes.map(|flushes| flushes as f64 / seconds),
             appends_per_flush: flushes.filter(|flushes| *flushes > 0).map(|flushes| appends as f64 / flushes as f64),
             synced: Synced::judge(appends, flushes, case.load.at_once(), forces_single_writes),
+            read_mb_per_s: (!consumed.is_empty()).then(|| read_bytes as f64 / seconds / 1e6),
+            end_to_end_ms: if end_to_end.is_empty() { Vec::new() } else { milliseconds(&end_to_end) },
+            upkeep: samples.iter().filter_map(|sample| sample.beside.upkeep).reduce(upkeep::Done::and),
             of_model: self.ratio(case, index, case, Role::Model),
             of_raw_journal: self.ratio(case, index, case, Role::RawJournal),
             over_raft_engine: self.ratio(case, index, self.case_of_threads(case), Role::RaftEngine),
@@ -210,7 +234,7 @@ mod tests {
     use crate::{
         durable::{
             kernel::Cost,
-            subject::{InFlightLog, Setup},
+            subject::{Beside, InFlightLog, Setup},
         },
         floors,
     };
@@ -227,7 +251,8 @@ mod tests {
         let mut histogram = latencies().unwrap();
         histogram.record_n(2_000_000, appends).unwrap();
         let cost = Cost { disk_bytes: Some(2048 * appends), flushes: Some(appends / 4), processor_us: 3 * appends };
-        Run { case, subject, round, sample: Sample { appends, seconds: 2.0, latencies: histogram, cost } }
+        let beside = Beside::default();
+        Run { case, subject, round, sample: Sample { appends, seconds: 2.0, latencies: histogram, cost, beside } }
     }
 
     fn subjects() -> Vec<Subject> {

@@ -9,7 +9,7 @@ use comfy_table::{Cell, CellAlignment, Table, presets};
 use serde_json::json;
 use std::{fs, path::Path};
 
-const HEADER: [&str; 15] = [
+const HEADER: [&str; 19] = [
     "subject",
     "appends/s",
     "min .. max",
@@ -22,6 +22,10 @@ const HEADER: [&str; 15] = [
     "flushes/s",
     "appends/flush",
     "synced",
+    "read MB/s",
+    "read p50 ms",
+    "read p99",
+    "read p99.9",
     "of model",
     "of raw journal",
     "over raft-engine",
@@ -30,7 +34,8 @@ const HEADER: [&str; 15] = [
 /// What the columns mean, for under the tables.
 pub(crate) const LEGEND: &str = "CPU us: processor time of the process for each append, generator and all. \
     written: bytes that the disk got for each byte appended. flushes: requests that the disk completed, counted by the \
-    kernel, as are others' on the same disk. synced: whether these can cover what was acknowledged.";
+    kernel, as are others' on the same disk. synced: whether these can cover what was acknowledged. read: by tail \
+    consumers, from before the append to when they have it.";
 
 /// Three digits, or whole.
 pub(crate) fn figure(value: f64) -> String {
@@ -63,6 +68,13 @@ pub(crate) fn text(rows: &[Row]) -> String {
         text.push_str(&format!("\n{case}\n{}\n", table(&rows)));
         for row in rows.iter().filter(|row| !row.note.is_empty()) {
             text.push_str(&format!("{}: {}\n", row.subject, row.note));
+        }
+        for (row, done) in rows.iter().filter_map(|row| Some((row, row.upkeep?))) {
+            let cleaned = done.bytes_cleaned as f64 / 1e6;
+            text.push_str(&format!(
+                "{}: {} segments removed; {} compactions of {cleaned:.0} MB, in all rounds\n",
+                row.subject, done.segments_removed, done.cleanings
+            ));
         }
     }
     text
@@ -102,6 +114,10 @@ fn cells(row: &Row) -> [String; HEADER.len()] {
         row.flushes_per_s.map_or("n/a".to_owned(), figure),
         maybe(row.appends_per_flush),
         row.synced.word().to_owned(),
+        maybe(row.read_mb_per_s),
+        maybe(row.end_to_end_ms(0.5)),
+        maybe(row.end_to_end_ms(0.99)),
+        maybe(row.end_to_end_ms(0.999)),
         percent(row.of_model),
         percent(row.of_raw_journal),
         row.over_raft_engine.map_or(String::new(), |times| format!("{times:.2} times")),
@@ -130,6 +146,10 @@ fn object(row: &Row) -> serde_json::Value {
         "flushes_per_s": row.flushes_per_s,
         "appends_per_flush": row.appends_per_flush,
         "synced": row.synced.word(),
+        "read_mb_per_s": row.read_mb_per_s,
+        "end_to_end_ms": row.end_to_end_ms,
+        "segments_removed": row.upkeep.map(|done| done.segments_removed),
+        "compactions": row.upkeep.map(|done| done.cleanings),
         "of_model": row.of_model,
         "of_raw_journal": row.of_raw_journal,
         "over_raft_engine": row.over_raft_engine,

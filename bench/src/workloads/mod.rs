@@ -5,6 +5,7 @@ mod compact;
 mod open;
 mod read;
 pub(crate) mod shapes;
+mod sockets;
 
 use crate::{
     Failure,
@@ -83,6 +84,13 @@ pub(crate) const ALL: &[Workload] = &[
         name: "read-sendfile-1m",
         unit: "MB/s",
         subjects: &[("duramen", read::send), ("raw", read::send_raw)],
+        bar: Some(0.95),
+        kafka: None,
+    },
+    Workload {
+        name: "sendfile-64-sockets",
+        unit: "MB/s",
+        subjects: &[("duramen", sockets::send), ("raw", sockets::send_raw)],
         bar: Some(0.95),
         kafka: None,
     },

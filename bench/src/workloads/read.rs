@@ -17,7 +17,7 @@ use std::{
 };
 
 /// A socket whose peer takes everything; and the peer, which tells how many bytes came.
-fn socket() -> Result<(TcpStream, thread::JoinHandle<u64>), Failure> {
+pub(super) fn socket() -> Result<(TcpStream, thread::JoinHandle<u64>), Failure> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let stream = TcpStream::connect(listener.local_addr()?)?;
     let (mut peer, _) = listener.accept()?;
@@ -59,7 +59,7 @@ pub(super) fn send(dir: &Path, corpus: &Corpus, plan: &Plan) -> Result<Run, Fail
 }
 
 /// Bytes of the whole batches in a slice, by their headers; moves `offset` behind them, as a consumer does.
-fn whole_batches(records: &duramen::FileSlice, offset: &mut i64) -> Result<u64, Failure> {
+pub(super) fn whole_batches(records: &duramen::FileSlice, offset: &mut i64) -> Result<u64, Failure> {
     let mut at = 0;
     let mut header = [0; duramen::format::batch::HEADER_SIZE];
     while at + (header.len() as u64) <= records.len() {
@@ -97,7 +97,7 @@ pub(super) fn send_raw(dir: &Path, corpus: &Corpus, plan: &Plan) -> Result<Run, 
 }
 
 /// What reads of at most 1 MiB find: as many whole batches as fit, but one at least.
-fn read_lengths(batches: &[Vec<u8>], written: u64) -> Vec<u64> {
+pub(super) fn read_lengths(batches: &[Vec<u8>], written: u64) -> Vec<u64> {
     let mut lengths = Vec::new();
     let (mut len, mut left) = (0, written);
     for batch in batches.iter().cycle() {

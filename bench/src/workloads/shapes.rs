@@ -37,14 +37,14 @@ impl Random {
     }
 }
 
-/// A batch of exactly so many bytes: one record whose value does not compress.
+/// A batch of exactly so many bytes: one record whose value does not compress, and a key, as compaction wants one.
 pub(crate) fn batch_of(bytes: usize) -> Result<Vec<u8>, Failure> {
     let mut random = Random(1);
     let value: Vec<u8> = (0..bytes.div_ceil(8)).flat_map(|_| random.next().to_be_bytes()).collect();
     // What is around the value takes a few bytes more for a longer one.
-    for around in 60..80_usize {
+    for around in 60..90_usize {
         let value = value.get(..bytes.saturating_sub(around)).unwrap_or_default();
-        let batch = BatchBuilder::new().record(super::NOW_MS, None, Some(value)).build()?;
+        let batch = BatchBuilder::new().record(super::NOW_MS, Some(b"key"), Some(value)).build()?;
         if batch.len() == bytes {
             return Ok(batch);
         }
