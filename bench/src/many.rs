@@ -225,7 +225,7 @@ fn once(dir: &Path, threads: usize, leave: bool) -> Result<Value, Failure> {
     let opened = begun.elapsed();
     let (memory, files) = (resident_bytes()?, open_files()?);
     let begun = Instant::now();
-    manager.load(threads, &|_| LogConfig::default(), &|_, _| {})?;
+    manager.load(threads, &|_| LogConfig::default(), &|_| {})?;
     let open_ms = (opened + begun.elapsed()).as_secs_f64() * 1e3;
     thread::sleep(REST);
     let value = json!({

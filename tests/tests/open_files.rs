@@ -76,7 +76,7 @@ fn many_partitions_are_written_and_read_with_few_files_open() {
         assert_eq!(open_below(&root), 0);
         let manager = LogManager::open(&[dir.path()], options).unwrap();
         assert!(manager.reports().iter().all(|report| report.clean));
-        manager.load(2, &|_| config.clone(), &|_, _| {}).unwrap();
+        manager.load(2, &|_| config.clone(), &|_| {}).unwrap();
         (0..PARTITIONS).for_each(|number| reads(&manager.get(&orders(number)).unwrap(), number, ROUNDS));
         manager.close().unwrap();
     }
