@@ -544,3 +544,26 @@ fn load_tells_of_each_log_how_far_its_recovery_is() {
     }
     assert_eq!(told.iter().map(|(.., done)| *done).max(), Some(2));
 }
+
+#[test]
+fn polled_append_that_rolls_waits_for_no_write_that_only_its_own_thread_could_end() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let (storage, _) = duramen::storage::open_best(dir.path()).unwrap();
+    let manager = LogManager::open_on(vec![storage], polled()).unwrap();
+    manager.prepare().unwrap();
+    let config = LogConfig { segment_bytes: 6000, ..LogConfig::default() };
+    let partition = manager.get_or_create(&orders(0), &config).unwrap();
+    let value = vec![b'v'; 2000];
+    let appends: Vec<_> = (0..60)
+        .map(|_| {
+            let append = append(&partition, &value, Durability::Flushed);
+            manager.poll();
+            append
+        })
+        .collect();
+    while !appends.iter().all(|append| append.is_done()) {
+        manager.poll();
+    }
+    assert_eq!(values(&partition, 0).len(), 60);
+    manager.close().unwrap();
+}
