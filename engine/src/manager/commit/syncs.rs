@@ -28,6 +28,8 @@ const SPILL_TO_FREE: u64 = 500;
 const WORTH_FREEING: u64 = 200;
 /// Writes to the journal in flight, at most.
 const MAX_JOURNAL_WRITES: usize = 4;
+/// Segments synced at once, each with its file open.
+const FILES_AT_ONCE: usize = 256;
 /// Least bytes of a piece.
 const MIN_PIECE_BYTES: usize = 16 << 10;
 
@@ -153,14 +155,18 @@ impl Committer {
         is_busy
     }
 
-    /// Syncs the logs of all these partitions at once.
+    /// Syncs the logs of all these partitions, as many at once as may be open.
     fn group_commit(&self, names: &BTreeSet<TopicPartition>) {
         let partitions: Vec<_> = {
             let known = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
             names.iter().filter_map(|name| known.get(name)?.upgrade()).collect()
         };
+        partitions.chunks(FILES_AT_ONCE).for_each(|some| self.commit_together(some));
+    }
+
+    fn commit_together(&self, partitions: &[Arc<Partition>]) {
         let mut begun = Vec::new();
-        for partition in &partitions {
+        for partition in partitions {
             match partition.begin_flush() {
                 Begun::Flush(flush, end) => begun.push((partition, (flush, end))),
                 Begun::Busy => self.request_flush(partition.name()),

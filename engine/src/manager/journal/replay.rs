@@ -43,7 +43,8 @@ pub(crate) fn replay(storage: &dyn Storage) -> Result<Option<JournalReplay>, Jou
     };
     let blocks = Blocks { storage, file: &journal, anchor: &anchor };
     let voided = blocks.voided()?;
-    let mut target = Target { storage, logs: BTreeMap::new(), done: JournalReplay::default() };
+    let mut target =
+        Target { storage, logs: BTreeMap::new(), open: 0, was_closed: false, done: JournalReplay::default() };
     let count = blocks.walk(|number, frame| match frame {
         Frame::Batches { partition, segment_base_offset, position, bytes } => {
             let is_void = voided.get(&partition).is_some_and(|until| number <= *until);
@@ -138,6 +139,10 @@ struct Target<'a> {
     storage: &'a dyn Storage,
     /// `None` for a partition that is not there any more.
     logs: BTreeMap<TopicPartition, Option<LastSegment>>,
+    /// How many of their files are open.
+    open: usize,
+    /// Whether files were closed that are not durable, to make room for others.
+    was_closed: bool,
     done: JournalReplay,
 }
 
@@ -146,6 +151,7 @@ struct LastSegment {
     path: PathBuf,
     file: Option<File>,
     len: u64,
+    is_written: bool,
 }
 
 impl Target<'_> {
@@ -178,14 +184,23 @@ impl Target<'_> {
         }
         let file = match &last.file {
             Some(file) => file,
-            None => last.file.insert(storage.open(&last.path, Access::Write)?),
+            None => {
+                self.open += 1;
+                last.file.insert(storage.open(&last.path, Access::Write)?)
+            }
         };
+        last.is_written = true;
         storage::write_at(storage, file, position, bytes)
             .map_err(|error| StorageError::new("write", &last.path, error))?;
         let len = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         last.len = last.len.max(position + len);
         self.done.frames += 1;
         self.done.bytes += len;
+        if self.open > storage.open_files().map_or(usize::MAX, |files| files.limit()) {
+            self.logs.values_mut().flatten().for_each(|last| last.file = None);
+            self.open = 0;
+            self.was_closed = true;
+        }
         Ok(())
     }
 
@@ -197,7 +212,12 @@ impl Target<'_> {
         for (op, (_, path)) in ops.iter_mut().zip(&written) {
             op.take_result().map_err(|error| StorageError::new("sync", path, error))?;
         }
-        self.done.partitions = u64::try_from(written.len()).unwrap_or(u64::MAX);
+        if self.was_closed {
+            // Tells of a failure with any file of the file system since the directory was opened.
+            self.storage.sync_all()?;
+        }
+        let written = self.logs.values().flatten().filter(|last| last.is_written);
+        self.done.partitions = u64::try_from(written.count()).unwrap_or(u64::MAX);
         Ok(self.done)
     }
 }
@@ -211,7 +231,7 @@ fn last_segment(storage: &dyn Storage, partition: &TopicPartition) -> Result<Opt
     let logs = entries.into_iter().filter_map(|entry| match FileName::parse(&entry.name.to_string_lossy()) {
         FileName::Segment { offset, file: SegmentFile::Log, suffix: Suffix::None } => {
             let path = dir.join(&entry.name);
-            Some(LastSegment { base_offset: offset, path, file: None, len: entry.len })
+            Some(LastSegment { base_offset: offset, path, file: None, len: entry.len, is_written: false })
         }
         _ => None,
     });
