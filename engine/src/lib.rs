@@ -35,8 +35,8 @@ pub use log::{
 pub use manager::{
     Append, Background, Completion, CompletionQueue, DirectoryMetrics, DirectoryOptions, DirectoryReport, Durability,
     Event, EventHandler, HighWatermarkPolicy, Histogram, JournalError, JournalReplay, Lag, LoadProgress, LogDirectory,
-    LogManager, LongPoll, ManagerOptions, OpenError, Partition, PartitionError, Position, Retention, Ticket,
-    TryAppendError, WaitError,
+    LogManager, LongPoll, Maintenance, ManagerOptions, OpenError, Partition, PartitionError, Position, Retention,
+    Ticket, TryAppendError, WaitError,
 };
 pub use segment::{Damage, FileSlice, SegmentError, SlicePart};
 pub use types::{InvalidTopic, LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp, TopicPartition};

@@ -68,6 +68,7 @@ fn many_partitions_are_written_and_read_with_few_files_open() {
             assert!(appends.iter().all(|append| append.wait(None).is_ok()));
             // A piece on its way, and a sync, may hold a few more.
             assert!(open_below(&root) <= 12 + 8, "{} files are open", open_below(&root));
+            assert!(manager.metrics()[0].open_files <= 12 + 8);
         }
         (0..PARTITIONS).for_each(|number| reads(&manager.get(&orders(number)).unwrap(), number, ROUNDS));
         assert!(open_below(&root) <= 12 + 8, "{} files are open", open_below(&root));

@@ -471,7 +471,7 @@ fn is_known_file(name: &str) -> bool {
     known.contains(&name.strip_suffix(".tmp").unwrap_or(name))
 }
 
-fn machine_time_ms() -> Timestamp {
+pub(super) fn machine_time_ms() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp::try_from(since.as_millis()).unwrap_or(Timestamp::MAX)
 }

@@ -3,6 +3,7 @@
 //! Keeps: the host's function runs on a thread of the directory, or the one that polls, with no lock held; what is noted on
 //! another thread waits for that.
 
+use crate::{log::CleanerStats, types::TopicPartition};
 use std::{
     fmt,
     sync::{Arc, Mutex, PoisonError},
@@ -26,6 +27,27 @@ pub enum Event {
     /// The commit journal could not be made: flushed appends are made durable by group commit, and it is tried again.
     JournalRefused {
         /// Why.
+        cause: String,
+    },
+    /// Retention removed segments of a log.
+    SegmentsRemoved {
+        /// The log's partition.
+        partition: TopicPartition,
+        /// How many.
+        segments: usize,
+        /// Bytes of their log files.
+        bytes: u64,
+    },
+    /// A log was compacted.
+    Compacted {
+        /// The log's partition.
+        partition: TopicPartition,
+        /// What went and what stayed.
+        stats: CleanerStats,
+    },
+    /// [`Maintenance`](crate::Maintenance) failed on something, which stays as it was.
+    MaintenanceFailed {
+        /// Of what, and why.
         cause: String,
     },
     /// A sync, of segments or of the file system, took longer than [`ManagerOptions::slow_sync`](crate::ManagerOptions).

@@ -5,7 +5,7 @@
 
 use super::{
     Background, DirectoryMetrics, DirectoryOptions, DirectoryReport, LogDirectory, ManagerOptions, OpenError,
-    Partition, commit::Committer, journal::Journal,
+    Partition, commit::Committer, journal::Journal, maintenance::Maintainer,
 };
 use crate::{
     config::LogConfig,
@@ -34,6 +34,7 @@ pub(super) struct Directory {
     home: Mutex<Option<LogDirectory>>,
     pub(super) committer: Arc<Committer>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    maintainer: Mutex<Option<Maintainer>>,
 }
 
 impl Directory {
@@ -41,8 +42,23 @@ impl Directory {
         self.home.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Ends the upkeep, so that no log is being cleaned any more.
+    fn end_maintenance(&self) {
+        let maintainer = self.maintainer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(maintainer) = maintainer {
+            maintainer.end();
+        }
+    }
+
+    /// Writes the checkpoints of the open logs.
+    pub(super) fn checkpoint(&self) -> Result<(), OpenError> {
+        let entries: Vec<_> = self.committer.partitions().iter().filter_map(|it| it.checkpoint_entry()).collect();
+        self.home().as_mut().map_or(Ok(()), |home| home.write_checkpoints(&entries))
+    }
+
     /// Ends the threads, after what they are at.
     fn stop(&self) {
+        self.end_maintenance();
         self.committer.stop();
         for thread in self.threads.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             // A thread that panicked has said so already.
@@ -72,7 +88,7 @@ impl Directory {
 #[derive(Debug)]
 pub struct LogManager {
     pub(super) directories: Vec<Arc<Directory>>,
-    options: ManagerOptions,
+    pub(super) options: ManagerOptions,
     /// Guards which partitions are open.
     pub(super) partitions: RwLock<HashMap<TopicPartition, Arc<Partition>>>,
     /// Guards the configuration that was used last: partitions of equal ones share it.
@@ -207,14 +223,7 @@ impl LogManager {
     /// # Errors
     /// [`OpenError::Storage`] of the first directory that fails.
     pub fn checkpoint(&self) -> Result<(), OpenError> {
-        for directory in &self.directories {
-            let entries: Vec<_> =
-                directory.committer.partitions().iter().filter_map(|it| it.checkpoint_entry()).collect();
-            if let Some(home) = directory.home().as_mut() {
-                home.write_checkpoints(&entries)?;
-            }
-        }
-        Ok(())
+        self.directories.iter().try_for_each(|directory| directory.checkpoint())
     }
 
     /// Moves all work on, on this thread, and does not wait; whether anything was done. For [`Background::Host`].
@@ -272,6 +281,7 @@ impl Drop for LogManager {
 /// Steps, and what the next open finds after each: every log closed (an unclean end, and a journal whose batches are in the
 /// segments); the journal removed (an unclean end); checkpoints and marker written (a clean one).
 fn close(directory: &Directory) -> Result<(), OpenError> {
+    directory.end_maintenance();
     let Some(mut home) = directory.home().take() else { return Ok(()) };
     for partition in directory.committer.partitions() {
         if let Some(log) = partition.take() {
@@ -301,10 +311,16 @@ fn start(number: usize, path: PathBuf, home: LogDirectory, options: &ManagerOpti
         let sync = Arc::clone(&committer);
         threads.push(spawn(format!("duramen-sync-{number}"), move || work_on_syncs(&sync)));
     }
-    Arc::new(Directory { path, home: Mutex::new(Some(home)), committer, threads: Mutex::new(threads) })
+    let (home, threads) = (Mutex::new(Some(home)), Mutex::new(threads));
+    let directory = Arc::new(Directory { path, home, committer, threads, maintainer: Mutex::default() });
+    if let Some(wanted) = options.maintenance.as_ref().filter(|_| !is_polled) {
+        let maintainer = Maintainer::start(format!("duramen-upkeep-{number}"), &directory, wanted, options);
+        *directory.maintainer.lock().unwrap_or_else(PoisonError::into_inner) = Some(maintainer);
+    }
+    directory
 }
 
-fn spawn(name: String, work: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
+pub(super) fn spawn(name: String, work: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
     // As `thread::spawn`, which ends the process's part that cannot go on where the machine has no thread left.
     #[allow(clippy::expect_used)]
     thread::Builder::new().name(name).spawn(work).expect("a thread for a log directory")

@@ -63,6 +63,8 @@ pub struct DirectoryMetrics {
     pub sync_all: u64,
     /// Bytes gathered in memory, the newest of them not in their segments yet.
     pub gathered_bytes: u64,
+    /// Segment files and maps of indexes that are kept open, as far as the storage counts them.
+    pub open_files: u64,
     /// Bytes that wait to be written to the journal.
     pub journal_pending_bytes: u64,
     /// Microseconds from the first append of a block to its tickets' having their answer: what the slowest append of each

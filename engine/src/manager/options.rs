@@ -1,6 +1,6 @@
 //! How a log manager makes appends durable, and with how much memory.
 
-use super::{DirectoryOptions, EventHandler};
+use super::{DirectoryOptions, EventHandler, Maintenance};
 use crate::types::Timestamp;
 use std::time::Duration;
 
@@ -55,6 +55,9 @@ pub struct ManagerOptions {
     pub piece_bytes: usize,
     /// Bytes of appends that may wait for the journal before further ones have to wait themselves.
     pub pending_bytes: usize,
+    /// Retention, compaction and checkpoints by themselves; `None`, the default, leaves them to the host, as
+    /// [`Background::Host`] always does.
+    pub maintenance: Option<Maintenance>,
     /// The time to go by, in ms; `None` is the machine's.
     pub now_ms: Option<Timestamp>,
     /// Who is told of failures and of what else happens; nobody by default.
@@ -75,6 +78,7 @@ impl Default for ManagerOptions {
             gather_bytes: 256 << 20,
             piece_bytes: 128 << 10,
             pending_bytes: 16 << 20,
+            maintenance: None,
             now_ms: None,
             events: EventHandler::default(),
             slow_sync: Duration::from_secs(1),

@@ -291,6 +291,7 @@ impl Committer {
             journal_fill_per_mille: journal.map_or(0, |journal| journal.fill_per_mille()),
             journal_pending_bytes: journal.map_or(0, |journal| u64::try_from(journal.pending_bytes()).unwrap_or(0)),
             gathered_bytes: u64::try_from(self.pool.in_use()).unwrap_or(0),
+            open_files: self.storage.open_files().map_or(0, |files| u64::try_from(files.count()).unwrap_or(0)),
             ..self.metrics.snapshot()
         }
     }

@@ -1,0 +1,171 @@
+//! What a log manager does for its logs by itself: retention, compaction, checkpoints; and by the host's calls.
+#![allow(clippy::unwrap_used)]
+
+use duramen::{
+    AppendAsLeader, Background, CleanerControl, CleanerOptions, DirectoryOptions, Durability, Event, EventHandler,
+    Fetch, HighWatermarkPolicy, Isolation, LogConfig, LogManager, Maintenance, ManagerOptions, Partition,
+    TopicPartition, ValidationPolicy, format::builder::BatchBuilder, validate,
+};
+use duramen_tests::{disk::SimDisk, fixture::NOW_MS};
+use std::{
+    fs,
+    path::Path,
+    sync::{Arc, Mutex, mpsc},
+    time::Duration,
+};
+use tempfile::TempDir;
+
+/// Longer than anything here takes on any machine.
+const LONG: Duration = Duration::from_secs(120);
+
+fn topic(name: &str) -> TopicPartition {
+    TopicPartition::new(name, 0).unwrap()
+}
+
+fn options() -> ManagerOptions {
+    ManagerOptions {
+        journal_bytes: 4 << 20,
+        high_watermark: HighWatermarkPolicy::LogEnd,
+        directory: DirectoryOptions { now_ms: Some(NOW_MS), ..DirectoryOptions::default() },
+        now_ms: Some(NOW_MS),
+        ..ManagerOptions::default()
+    }
+}
+
+fn small() -> LogConfig {
+    LogConfig { segment_bytes: 600, file_delete_delay_ms: 0, ..LogConfig::default() }
+}
+
+fn compacted() -> LogConfig {
+    let mut config = small();
+    config.cleanup_policy.delete = false;
+    config.cleanup_policy.compact = true;
+    config
+}
+
+fn bounded() -> LogConfig {
+    LogConfig { retention_bytes: Some(1000), ..small() }
+}
+
+fn fill(partition: &Partition, config: &LogConfig) {
+    let policy = ValidationPolicy::from_config(config);
+    for round in 0..40 {
+        let value = format!("value {round}");
+        let bytes = BatchBuilder::new().record(NOW_MS, Some(b"key"), Some(value.as_bytes())).build().unwrap();
+        let batch = validate(bytes, &policy, NOW_MS).unwrap();
+        partition.append_as_leader(batch, AppendAsLeader::new(0, NOW_MS), Durability::Written).unwrap();
+    }
+}
+
+fn size(partition: &Partition) -> u64 {
+    partition.with(|log| log.reader().size()).unwrap()
+}
+
+/// The last value, which neither retention nor compaction takes.
+fn last_is_there(partition: &Partition) -> bool {
+    let fetch = Fetch { isolation: Isolation::LogEnd, ..Fetch::from(39) };
+    let bytes = partition.read(fetch).unwrap().records.unwrap().to_vec().unwrap();
+    bytes.windows(8).any(|window| window == b"value 39")
+}
+
+fn leftovers(dir: &Path) -> Vec<String> {
+    let directories = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir());
+    let names = directories.flat_map(|dir| fs::read_dir(dir).unwrap()).map(|entry| entry.unwrap().file_name());
+    names.map(|name| name.into_string().unwrap()).filter(|name| name.ends_with(".cleaned")).collect()
+}
+
+#[test]
+fn thread_removes_compacts_and_checkpoints() {
+    let dir = TempDir::new().unwrap();
+    let (told, heard) = mpsc::channel();
+    let told = Mutex::new(told);
+    let soon = Duration::from_millis(5);
+    let maintenance = Maintenance {
+        retention_interval: soon,
+        checkpoint_interval: soon,
+        cleaner_backoff: soon,
+        ..Maintenance::default()
+    };
+    let options = ManagerOptions {
+        maintenance: Some(maintenance),
+        // Nobody listens any more once the test has what it waits for.
+        events: EventHandler::new(move |_, event| drop(told.lock().unwrap().send(event))),
+        ..options()
+    };
+    let manager = LogManager::open(&[dir.path()], options.clone()).unwrap();
+    let keyed = manager.get_or_create(&topic("keyed"), &compacted()).unwrap();
+    let bounded_log = manager.get_or_create(&topic("bounded"), &bounded()).unwrap();
+    fill(&keyed, &compacted());
+    fill(&bounded_log, &bounded());
+    let (mut was_compacted, mut was_removed) = (false, false);
+    while !(was_compacted && was_removed) {
+        match heard.recv_timeout(LONG).unwrap() {
+            Event::Compacted { partition, stats } => {
+                was_compacted |= partition == topic("keyed") && stats.end_offset > 0
+            }
+            Event::SegmentsRemoved { partition, segments, .. } => {
+                was_removed |= partition == topic("bounded") && segments > 0
+            }
+            Event::MaintenanceFailed { cause } => panic!("{cause}"),
+            _ => {}
+        }
+    }
+    assert!(last_is_there(&keyed) && last_is_there(&bounded_log));
+    manager.close().unwrap();
+    drop(manager);
+    assert_eq!(leftovers(dir.path()), Vec::<String>::new());
+    let manager = LogManager::open(&[dir.path()], ManagerOptions { maintenance: None, ..options }).unwrap();
+    assert!(manager.reports().iter().all(|report| report.clean));
+    assert!(last_is_there(&manager.get_or_create(&topic("keyed"), &compacted()).unwrap()));
+}
+
+#[test]
+fn close_gives_up_a_cleaning_that_its_limit_holds_up() {
+    let dir = TempDir::new().unwrap();
+    let maintenance =
+        Maintenance { cleaner_backoff: Duration::from_millis(1), bytes_per_second: 1, ..Maintenance::default() };
+    let manager =
+        LogManager::open(&[dir.path()], ManagerOptions { maintenance: Some(maintenance), ..options() }).unwrap();
+    let keyed = manager.get_or_create(&topic("keyed"), &compacted()).unwrap();
+    fill(&keyed, &compacted());
+    let before = size(&keyed);
+    manager.close().unwrap();
+    drop((keyed, manager));
+    assert_eq!(leftovers(dir.path()), Vec::<String>::new());
+    let manager = LogManager::open(&[dir.path()], options()).unwrap();
+    assert!(manager.reports().iter().all(|report| report.clean));
+    let keyed = manager.get_or_create(&topic("keyed"), &compacted()).unwrap();
+    assert_eq!(size(&keyed), before);
+}
+
+#[test]
+fn host_applies_retention_and_compacts_the_dirtiest() {
+    let options = ManagerOptions { background: Background::Host, journal_bytes: 0, ..options() };
+    let manager = LogManager::open_on(vec![Arc::new(SimDisk::new(0)), Arc::new(SimDisk::new(1))], options).unwrap();
+    let keyed = manager.get_or_create(&topic("keyed"), &compacted()).unwrap();
+    let bounded_log = manager.get_or_create(&topic("bounded"), &bounded()).unwrap();
+    fill(&keyed, &compacted());
+    fill(&bounded_log, &bounded());
+    let retention = manager.apply_retention();
+    assert!(retention.failed.is_empty());
+    assert_eq!(retention.removed.iter().map(|(partition, _)| partition).collect::<Vec<_>>(), [&topic("bounded")]);
+    assert!((1000..1600).contains(&size(&bounded_log)), "{}", size(&bounded_log));
+    let mut go_on = |_| CleanerControl::Continue;
+    let before = size(&keyed);
+    let cleaned = manager.clean_dirtiest(&CleanerOptions::default(), &mut go_on).unwrap();
+    assert!(cleaned.is_some_and(|(partition, _)| partition == topic("keyed")));
+    assert!(size(&keyed) < before / 2);
+    assert!(manager.clean_dirtiest(&CleanerOptions::default(), &mut go_on).unwrap().is_none(), "it is clean now");
+    assert!(last_is_there(&keyed) && last_is_there(&bounded_log));
+}
+
+#[test]
+fn cleaning_that_its_control_gives_up_is_tried_again() {
+    let options = ManagerOptions { background: Background::Host, journal_bytes: 0, ..options() };
+    let manager = LogManager::open_on(vec![Arc::new(SimDisk::new(0))], options).unwrap();
+    let keyed = manager.get_or_create(&topic("keyed"), &compacted()).unwrap();
+    fill(&keyed, &compacted());
+    assert!(manager.clean_dirtiest(&CleanerOptions::default(), &mut |_| CleanerControl::Abort).is_err());
+    let cleaned = manager.clean_dirtiest(&CleanerOptions::default(), &mut |_| CleanerControl::Continue).unwrap();
+    assert!(cleaned.is_some());
+}
