@@ -65,8 +65,8 @@ impl Log {
     /// Begins a new segment at `base_offset`, which is at or above the log end.
     ///
     /// Steps, and what recovery finds after each: indexes written and everything of the old segment synced (it is still
-    /// the last one, and is read again); epochs and snapshot written (as before); the new, empty log file created and the directory
-    /// synced (a sealed and an active segment). So a segment that has a successor is durable.
+    /// the last one, and is read again); epochs and snapshot written (as before); the new, empty log file created and the
+    /// directory synced (a sealed and an active segment). So a segment that has a successor is durable.
     pub(super) fn roll_at(&mut self, base_offset: Offset, now_ms: Timestamp) -> Result<(), LogError> {
         let active = self.active()?;
         let is_new = active.base_offset() == base_offset;

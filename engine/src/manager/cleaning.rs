@@ -4,7 +4,7 @@
 
 use super::{LogDirectory, OpenError};
 use crate::{
-    log::{CleanerControl, CleanerOptions, CleanerProgress, CleanerStats, ExpiredSegment, LogToClean},
+    log::{CleanerControl, CleanerOptions, CleanerProgress, CleanerStats, ExpiredSegment, Log, LogError, LogToClean},
     types::{Offset, Timestamp, TopicPartition},
 };
 use std::path::PathBuf;
@@ -20,6 +20,36 @@ pub struct Retention {
     pub kept: Vec<PathBuf>,
 }
 
+impl Retention {
+    pub(super) fn note(&mut self, partition: &TopicPartition, removed: Result<Vec<ExpiredSegment>, OpenError>) {
+        match removed {
+            Ok(removed) if removed.is_empty() => {}
+            Ok(removed) => self.removed.push((partition.clone(), removed)),
+            Err(error) => self.failed.push(error),
+        }
+    }
+
+    pub(super) fn note_deleted(&mut self, kept: Result<Vec<PathBuf>, OpenError>) {
+        match kept {
+            Ok(kept) => self.kept = kept,
+            Err(error) => self.failed.push(error),
+        }
+    }
+}
+
+/// Removes the segments of a log that retention lets go, and files that were retired long enough ago.
+pub(super) fn remove_expired(log: &mut Log, now_ms: Timestamp) -> Result<Vec<ExpiredSegment>, LogError> {
+    let removed = log.delete_old_segments(now_ms)?;
+    log.remove_retired_files(now_ms)?;
+    Ok(removed)
+}
+
+/// Whether a log is due to be cleaned, and dirtier than the dirtiest known so far.
+pub(super) fn is_dirtier(to_clean: &LogToClean, known: Option<&LogToClean>) -> bool {
+    let ratio = known.map_or(-1.0, LogToClean::cleanable_ratio);
+    to_clean.is_eligible && to_clean.cleanable_ratio() > ratio
+}
+
 impl LogDirectory {
     /// Applies retention to every open log, and unlinks the files of segments and partitions that were retired long enough
     /// ago. The host calls it now and then (`log.retention.check.interval.ms`, five minutes in Kafka).
@@ -28,20 +58,13 @@ impl LogDirectory {
         let now_ms = self.now_ms();
         let mut done = Retention::default();
         for (partition, log) in &mut self.logs {
-            let removed = log.delete_old_segments(now_ms).and_then(|removed| {
-                log.remove_retired_files(now_ms)?;
-                Ok(removed)
-            });
-            match removed {
-                Ok(removed) if removed.is_empty() => {}
-                Ok(removed) => done.removed.push((partition.clone(), removed)),
-                Err(source) => done.failed.push(OpenError::Partition { partition: partition.clone(), source }),
-            }
+            let removed = remove_expired(log, now_ms);
+            done.note(
+                partition,
+                removed.map_err(|source| OpenError::Partition { partition: partition.clone(), source }),
+            );
         }
-        match self.remove_deleted_files() {
-            Ok(kept) => done.kept = kept,
-            Err(error) => done.failed.push(error),
-        }
+        done.note_deleted(self.remove_deleted_files());
         done
     }
 
@@ -101,8 +124,7 @@ impl LogDirectory {
             if to_clean.force_update_checkpoint {
                 self.remember_cleaner_point(&partition, to_clean.first_dirty_offset)?;
             }
-            let known = dirtiest.as_ref().map_or(-1.0, |(_, known)| known.cleanable_ratio());
-            if to_clean.is_eligible && to_clean.cleanable_ratio() > known {
+            if is_dirtier(&to_clean, dirtiest.as_ref().map(|(_, known)| known)) {
                 dirtiest = Some((partition, to_clean));
             }
         }

@@ -314,7 +314,7 @@ fn start(number: usize, path: PathBuf, home: LogDirectory, options: &ManagerOpti
     let (home, threads) = (Mutex::new(Some(home)), Mutex::new(threads));
     let directory = Arc::new(Directory { path, home, committer, threads, maintainer: Mutex::default() });
     if let Some(wanted) = options.maintenance.as_ref().filter(|_| !is_polled) {
-        let maintainer = Maintainer::start(format!("duramen-upkeep-{number}"), &directory, wanted, options);
+        let maintainer = Maintainer::start(format!("duramen-upkeep-{number}"), &directory, wanted, options.now_ms);
         *directory.maintainer.lock().unwrap_or_else(PoisonError::into_inner) = Some(maintainer);
     }
     directory

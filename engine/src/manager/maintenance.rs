@@ -4,7 +4,7 @@
 //! cleaning; a log that fails does not keep the others from being looked after; nothing is cleaned any more once a directory
 //! begins to close.
 
-use super::{LogDirectory, LogManager, ManagerOptions, OpenError, Partition, PartitionError, Retention, events::Event};
+use super::{LogDirectory, LogManager, OpenError, Partition, PartitionError, Retention, cleaning, events::Event};
 use crate::{
     log::{CleanerControl, CleanerOptions, CleanerProgress, CleanerStats, Log, LogError, LogToClean},
     manager::{
@@ -67,7 +67,7 @@ impl LogManager {
     pub fn apply_retention(&self) -> Retention {
         let mut all = Retention::default();
         for directory in &self.directories {
-            let one = directory.apply_retention(now_ms(&self.options));
+            let one = directory.apply_retention(now_ms(self.options.now_ms));
             all.removed.extend(one.removed);
             all.failed.extend(one.failed);
             all.kept.extend(one.kept);
@@ -87,7 +87,7 @@ impl LogManager {
         control: &mut dyn FnMut(CleanerProgress) -> CleanerControl,
     ) -> Result<Option<(TopicPartition, CleanerStats)>, OpenError> {
         for directory in &self.directories {
-            if let Some(cleaned) = directory.clean_dirtiest(options, control, now_ms(&self.options))? {
+            if let Some(cleaned) = directory.clean_dirtiest(options, control, now_ms(self.options.now_ms))? {
                 return Ok(Some(cleaned));
             }
         }
@@ -95,8 +95,8 @@ impl LogManager {
     }
 }
 
-fn now_ms(options: &ManagerOptions) -> Timestamp {
-    options.now_ms.unwrap_or_else(machine_time_ms)
+fn now_ms(fixed: Option<Timestamp>) -> Timestamp {
+    fixed.unwrap_or_else(machine_time_ms)
 }
 
 /// Does something with a partition's log; `None` if it was closed or deleted meanwhile.
@@ -113,22 +113,11 @@ impl Directory {
     fn apply_retention(&self, now_ms: Timestamp) -> Retention {
         let mut done = Retention::default();
         for partition in self.committer.partitions() {
-            let removed = with(&partition, |log| {
-                let removed = log.delete_old_segments(now_ms)?;
-                log.remove_retired_files(now_ms)?;
-                Ok(removed)
-            });
-            match removed {
-                Ok(Some(removed)) if !removed.is_empty() => done.removed.push((partition.name().clone(), removed)),
-                Ok(_) => {}
-                Err(error) => done.failed.push(error),
-            }
+            let removed = with(&partition, |log| cleaning::remove_expired(log, now_ms));
+            done.note(partition.name(), removed.map(Option::unwrap_or_default));
         }
-        match self.home().as_mut().map(LogDirectory::remove_deleted_files) {
-            Some(Ok(kept)) => done.kept = kept,
-            Some(Err(error)) => done.failed.push(error),
-            None => {}
-        }
+        let deleted = self.home().as_mut().map(LogDirectory::remove_deleted_files);
+        done.note_deleted(deleted.unwrap_or_else(|| Ok(Vec::new())));
         done
     }
 
@@ -176,8 +165,7 @@ impl Directory {
             if to_clean.force_update_checkpoint {
                 self.remember(name, to_clean.first_dirty_offset)?;
             }
-            let ratio = dirtiest.as_ref().map_or(-1.0, |(_, known)| known.cleanable_ratio());
-            if to_clean.is_eligible && to_clean.cleanable_ratio() > ratio {
+            if cleaning::is_dirtier(&to_clean, dirtiest.as_ref().map(|(_, known)| known)) {
                 dirtiest = Some((partition, to_clean));
             }
         }
@@ -220,13 +208,13 @@ impl Maintainer {
         name: String,
         directory: &Arc<Directory>,
         wanted: &Maintenance,
-        options: &ManagerOptions,
+        now_ms: Option<Timestamp>,
     ) -> Self {
         let is_ended = Arc::new(AtomicBool::new(false));
         let rounds = Rounds {
             directory: Arc::clone(directory),
             wanted: wanted.clone(),
-            options: options.clone(),
+            now_ms,
             is_ended: Arc::clone(&is_ended),
         };
         Self { is_ended, thread: spawn(name, move || rounds.run()) }
@@ -244,7 +232,8 @@ impl Maintainer {
 struct Rounds {
     directory: Arc<Directory>,
     wanted: Maintenance,
-    options: ManagerOptions,
+    /// As in the manager's options.
+    now_ms: Option<Timestamp>,
     is_ended: Arc<AtomicBool>,
 }
 
@@ -275,7 +264,7 @@ impl Rounds {
     }
 
     fn retain(&self) {
-        let done = self.directory.apply_retention(now_ms(&self.options));
+        let done = self.directory.apply_retention(now_ms(self.now_ms));
         for (partition, removed) in done.removed {
             let bytes = removed.iter().map(|segment| segment.size).sum();
             self.directory.committer.events.note(Event::SegmentsRemoved { partition, segments: removed.len(), bytes });
@@ -283,13 +272,13 @@ impl Rounds {
         done.failed.into_iter().for_each(|error| self.note_failure(Err(error)));
     }
 
-    /// Whether a log was compacted, or may be after one that failed.
+    /// Whether a log was compacted.
     fn clean(&self) -> bool {
         let Some(options) = &self.wanted.cleaner else { return false };
         let options = CleanerOptions { hash_seed: RandomState::new().hash_one(0), ..*options };
         let begun = Instant::now();
         let mut control = |progress| self.pace(progress, begun);
-        match self.directory.clean_dirtiest(&options, &mut control, now_ms(&self.options)) {
+        match self.directory.clean_dirtiest(&options, &mut control, now_ms(self.now_ms)) {
             Ok(None) => false,
             Ok(Some((partition, stats))) => {
                 self.directory.committer.events.note(Event::Compacted { partition, stats });
