@@ -13,6 +13,7 @@ const UNSAFE: [&str; 8] = [
     "bench/src/floors/ring.rs",
     "engine/src/storage/buffer.rs",
     "engine/src/storage/map.rs",
+    "engine/src/storage/prefetch.rs",
     "engine/src/storage/ring_queue.rs",
     "engine/src/storage/uring.rs",
     "engine/src/storage/writeback.rs",

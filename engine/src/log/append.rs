@@ -10,13 +10,12 @@ use super::{
     validate::ValidatedBatch,
 };
 use crate::{
-    config::LogConfig,
     format::{
         batch::{self, BatchHeader, Batches, Frame},
         control::EndTxnMarker,
         index_entry::AbortedTxn,
     },
-    segment::{Gather, Segment},
+    segment::{Footprint, Gather, Segment},
     types::{LeaderEpoch, Offset, Timestamp},
 };
 use std::sync::Arc;
@@ -90,7 +89,7 @@ struct Incoming<'a> {
     /// What is asked of the producer; a follower asks nothing.
     claims: Option<Claims>,
     /// Where the batches gather, if they do not go to the file at once.
-    gather: Option<&'a Gather>,
+    gather: Option<&'a Gather<'a>>,
 }
 
 /// What an append has to know of the log as it is.
@@ -109,6 +108,8 @@ pub(crate) struct Gathered {
     pub(crate) position: u64,
     /// Begins of the pieces that became full.
     pub(crate) full: Vec<u64>,
+    /// What the next append is going to touch.
+    pub(crate) footprint: Footprint,
 }
 
 impl Log {
@@ -153,7 +154,7 @@ impl Log {
         &mut self,
         batch: &mut ValidatedBatch,
         append: AppendAsLeader,
-        gather: Option<&Gather>,
+        gather: Option<&Gather<'_>>,
     ) -> Result<(AppendInfo, Option<Gathered>), LogError> {
         self.check_writable()?;
         let moment = self.moment()?;
@@ -200,7 +201,7 @@ impl Log {
         bytes: &[u8],
         leader_epoch: LeaderEpoch,
         now_ms: Timestamp,
-        gather: Option<&Gather>,
+        gather: Option<&Gather<'_>>,
     ) -> Result<Option<(AppendInfo, Option<Gathered>)>, LogError> {
         self.check_writable()?;
         let headers = analyze(bytes, leader_epoch)?;
@@ -237,15 +238,15 @@ impl Log {
         let (Some(first), Some(last)) = (incoming.headers.first(), incoming.headers.last()) else {
             return Err(LogError::NothingToAppend);
         };
-        let config = self.config();
         self.assign_epochs(incoming.headers)?;
         let size = u64::try_from(incoming.bytes.len()).unwrap_or(u64::MAX);
-        if size > u64::from(config.segment_bytes) {
-            return Err(LogError::RecordListTooLarge { size, limit: u64::from(config.segment_bytes) });
+        let limit = u64::from(self.config.segment_bytes);
+        if size > limit {
+            return Err(LogError::RecordListTooLarge { size, limit });
         }
         let max_timestamp = incoming.headers.iter().filter_map(BatchHeader::max_timestamp).max();
         let wanted = roll::Incoming { size, max_timestamp, last_offset: last.last_offset() };
-        let rolled = self.must_roll(&moment.active, &wanted, &config, now_ms);
+        let rolled = self.must_roll(&moment.active, &wanted, now_ms);
         if rolled {
             self.roll_at(first.base_offset().max(moment.log_end), now_ms)?;
         }
@@ -272,7 +273,7 @@ impl Log {
         let gathered = self.write(active, incoming, last.next_offset())?;
         let unflushed = u64::try_from(last.next_offset().saturating_sub(moment.recovery_point)).unwrap_or(0);
         // What is gathered is about to be durable without the segment.
-        if gathered.is_none() && unflushed >= config.flush_messages {
+        if gathered.is_none() && unflushed >= self.config.flush_messages {
             self.flush()?;
         }
         Ok((info, gathered))
@@ -294,7 +295,7 @@ impl Log {
     ) -> Result<Option<Gathered>, LogError> {
         let position = active.size();
         let was_empty = position == 0;
-        let full = active
+        let (full, footprint) = active
             .append(incoming.bytes, incoming.headers, incoming.gather)
             .map_err(|failure| self.append_failed(failure))?;
         if was_empty {
@@ -310,19 +311,19 @@ impl Log {
         if incoming.gather.is_some() {
             self.note_journalled();
         }
-        Ok(incoming.gather.map(|_| Gathered { segment: active, position, full }))
+        Ok(incoming.gather.map(|_| Gathered { segment: active, position, full, footprint }))
     }
 
-    fn must_roll(&self, active: &Segment, incoming: &roll::Incoming, config: &LogConfig, now_ms: Timestamp) -> bool {
+    fn must_roll(&self, active: &Segment, incoming: &roll::Incoming, now_ms: Timestamp) -> bool {
         let facts = ActiveSegment {
             base_offset: active.base_offset(),
             size: active.size(),
             index_full: active.is_index_full(),
             created_ms: active.created_ms().unwrap_or(self.opened_ms),
             first_timestamp: self.segment_first_timestamp,
-            jitter_ms: roll::jitter_ms(config, self.jitter_seed, active.base_offset()),
+            jitter_ms: roll::jitter_ms(&self.config, self.jitter_seed, active.base_offset()),
         };
-        roll::should_roll(&facts, incoming, config, now_ms)
+        roll::should_roll(&facts, incoming, &self.config, now_ms)
     }
 
     /// A new epoch is durable before the first batch that carries it, or by it: see [`super::epoch_file`].

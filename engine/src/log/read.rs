@@ -13,6 +13,7 @@ use crate::{
         index_entry::{AbortedTxn, TimeIndexEntry},
     },
     segment::{FileSlice, RecordTime, Segment, SegmentError},
+    storage::prefetch_value,
     types::{LeaderEpoch, Offset, Timestamp, TopicPartition},
 };
 use std::sync::Arc;
@@ -141,6 +142,11 @@ pub struct LogReader {
 }
 
 impl LogReader {
+    /// Fetches what an append or a read is going to touch into the processor's caches.
+    pub(crate) fn prefetch(&self) {
+        prefetch_value(&*self.shared);
+    }
+
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self { shared }
     }

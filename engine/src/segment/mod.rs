@@ -7,6 +7,7 @@
 
 mod error;
 mod files;
+mod footprint;
 mod gather;
 mod handles;
 mod index;
@@ -20,6 +21,7 @@ mod txn_index;
 
 pub use error::SegmentError;
 pub(crate) use files::SegmentFiles;
+pub(crate) use footprint::Footprint;
 pub(crate) use handles::Hold;
 pub(crate) use index::{IndexLimits, LiveIndex};
 pub(crate) use lookup::RecordTime;
@@ -228,20 +230,20 @@ impl Segment {
         Scanner::new(&*self.storage, log, position, end, piece).with_tail(self.tail.parts(position))
     }
 
-    /// Writes whole batches behind the last one and takes note of each. With `gather` they stay in memory; where the pieces
-    /// begin that became full is the result.
+    /// Writes whole batches behind the last one and takes note of each. With `gather` they stay in memory; the
+    /// result is where the pieces begin that became full, and what the next append is going to touch.
     pub(crate) fn append(
         &self,
         bytes: &[u8],
         headers: &[BatchHeader],
-        gather: Option<&Gather>,
-    ) -> Result<Vec<u64>, AppendFailure> {
-        let full = match gather {
+        gather: Option<&Gather<'_>>,
+    ) -> Result<(Vec<u64>, Footprint), AppendFailure> {
+        let (full, end) = match gather {
             Some(gather) => self.tail.append(self.size(), bytes, gather).map_err(|NoMemory| AppendFailure::NoMemory)?,
-            None => self.write(bytes).map(|()| Vec::new())?,
+            None => self.write(bytes).map(|()| Default::default())?,
         };
         self.observe(bytes.len(), headers);
-        Ok(full)
+        Ok((full, Footprint::new(self, end)))
     }
 
     fn write(&self, bytes: &[u8]) -> Result<(), AppendFailure> {

@@ -93,6 +93,13 @@ impl fmt::Debug for Buffer {
     }
 }
 
+/// Where in memory the bytes of a [`Buffer`] end: addresses, to be fetched ahead. Zeros name nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct BufferEnd {
+    pub(crate) buffer: usize,
+    pub(crate) bytes: usize,
+}
+
 /// The one who fills a [`Buffer`].
 ///
 /// ```
@@ -125,6 +132,11 @@ impl BufferWriter {
         }
         self.0.len.store(len + bytes.len(), Ordering::Release);
         true
+    }
+
+    /// Where the next bytes go.
+    pub(crate) fn end(&self) -> BufferEnd {
+        BufferEnd { buffer: std::ptr::from_ref(&*self.0).addr(), bytes: self.0.start().as_ptr().addr() + self.len() }
     }
 
     /// A handle for reading.

@@ -151,7 +151,7 @@ impl Committer {
     }
 
     /// Which way an append of `len` bytes goes, to a log of which the journal may have frames already.
-    pub(super) fn route(&self, durability: Durability, len: usize, is_in_journal: bool) -> Route {
+    pub(super) fn route(&self, durability: Durability, len: usize, is_in_journal: bool) -> Route<'_> {
         let Some(journal) = self.journal.get() else {
             if durability == Durability::Flushed && self.options.journal_bytes > 0 {
                 self.request(|requests| requests.journal = true);
@@ -164,10 +164,10 @@ impl Committer {
         match durability {
             Durability::Flushed => {
                 let piece_bytes = self.piece_bytes.load(Ordering::Relaxed);
-                let gather = Gather { pool: Arc::clone(&self.pool), piece_bytes, mark: journal.mark() };
-                Route::Journal(Arc::clone(journal), gather)
+                let gather = Gather { pool: &self.pool, piece_bytes, mark: journal.mark() };
+                Route::Journal(journal, gather)
             }
-            Durability::Written if is_in_journal => Route::FileAndJournal(Arc::clone(journal)),
+            Durability::Written if is_in_journal => Route::FileAndJournal(journal),
             Durability::Written => Route::File,
         }
     }

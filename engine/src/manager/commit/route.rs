@@ -1,34 +1,33 @@
 //! Which way an append goes.
 
 use crate::{manager::journal::Journal, segment::Gather};
-use std::sync::Arc;
 
 /// Which way an append goes.
 #[derive(Debug)]
-pub(in crate::manager) enum Route {
+pub(in crate::manager) enum Route<'a> {
     /// To the segment's file at once; durable after a sync.
     File,
     /// To memory and the journal.
-    Journal(Arc<Journal>, Gather),
+    Journal(&'a Journal, Gather<'a>),
     /// To the segment's file and the journal, so that what follows can be durable by the journal.
-    FileAndJournal(Arc<Journal>),
+    FileAndJournal(&'a Journal),
 }
 
-impl Route {
+impl<'a> Route<'a> {
     pub(in crate::manager) fn is_journal(&self) -> bool {
         !matches!(self, Self::File)
     }
 
-    pub(in crate::manager) fn journal(&self) -> Option<&Arc<Journal>> {
+    pub(in crate::manager) fn journal(&self) -> Option<&'a Journal> {
         match self {
             Self::File => None,
             Self::Journal(journal, _) | Self::FileAndJournal(journal) => Some(journal),
         }
     }
 
-    pub(in crate::manager) fn gather(&self) -> Option<Gather> {
+    pub(in crate::manager) fn gather(&self) -> Option<&Gather<'a>> {
         match self {
-            Self::Journal(_, gather) => Some(gather.clone()),
+            Self::Journal(_, gather) => Some(gather),
             Self::File | Self::FileAndJournal(_) => None,
         }
     }

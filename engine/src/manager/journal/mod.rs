@@ -59,6 +59,7 @@ pub(super) struct Journal {
     /// With so many bytes pending the writer wants to be woken.
     wake_at: AtomicUsize,
     waker: OnceLock<Arc<QueueWaker>>,
+    max_frame_bytes: usize,
     /// Number of the block that takes the next frame.
     filling: AtomicU64,
     /// Number below which all blocks are durable.
@@ -104,6 +105,7 @@ impl Journal {
             pending_bytes: AtomicUsize::new(0),
             wake_at: AtomicUsize::new(1),
             waker: OnceLock::new(),
+            max_frame_bytes: usize::try_from(ring.capacity() / 4).unwrap_or(usize::MAX),
             filling: AtomicU64::new(FIRST_SEQUENCE),
             durable: AtomicU64::new(FIRST_SEQUENCE),
             freed: AtomicU64::new(0),
@@ -131,7 +133,7 @@ impl Journal {
 
     /// A frame with more bytes than this has to go another way.
     pub(super) fn max_frame_bytes(&self) -> usize {
-        usize::try_from(self.ring().capacity() / 4).unwrap_or(usize::MAX)
+        self.max_frame_bytes
     }
 
     /// A number that no frame added from now on lies below: frames are counted by their blocks.

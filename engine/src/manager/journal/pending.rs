@@ -47,15 +47,11 @@ impl Block {
         self.buffer.len() - BLOCK_HEADER_SIZE
     }
 
-    fn add(&mut self, parts: &[&[u8]], ack: Ack) -> bool {
-        if parts.iter().map(|part| part.len()).sum::<usize>() > self.buffer.room() {
-            return false;
-        }
+    fn add(&mut self, parts: &[&[u8]], ack: Ack) {
         let fits = parts.iter().all(|part| self.buffer.append(part));
-        debug_assert!(fits, "there is room for all of them");
+        debug_assert!(fits, "the block was chosen for its room");
         self.frames += 1;
         self.acks.push(ack);
-        true
     }
 }
 
@@ -74,20 +70,14 @@ impl Pending {
 
     /// Adds a frame; whether that closed a block.
     pub(super) fn add(&mut self, parts: &[&[u8]], ack: Ack, new_block: impl FnOnce() -> Option<Block>) -> bool {
-        let mut closed = false;
-        if let Some(block) = &mut self.filling {
-            if block.add(parts, ack.clone()) {
-                return false;
-            }
-            self.full.extend(self.filling.take());
-            closed = true;
-        }
+        let len = parts.iter().map(|part| part.len()).sum::<usize>();
+        let full = self.filling.take_if(|block| block.buffer.room() < len);
+        let closed = full.is_some();
+        self.full.extend(full);
         // The machine has no memory left: as where a `Vec` cannot grow, there is no going on.
         #[allow(clippy::expect_used)]
-        let mut block = new_block().expect("memory for a block of the commit journal");
-        let fits = block.add(parts, ack);
-        debug_assert!(fits, "a new block was made for the frame");
-        self.filling = Some(block);
+        let new_block = || new_block().expect("memory for a block of the commit journal");
+        self.filling.get_or_insert_with(new_block).add(parts, ack);
         closed
     }
 

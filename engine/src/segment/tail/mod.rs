@@ -6,7 +6,7 @@
 //! without a gap, and everything below the first of them is in the file; a piece leaves memory only when it is in the file;
 //! at most one thread writes a piece at a time.
 
-use crate::storage::{self, Buffer, BufferPool, BufferWriter, DIRECT_BYTES, File, QueuedWrite, Storage};
+use crate::storage::{self, Buffer, BufferEnd, BufferPool, BufferWriter, DIRECT_BYTES, File, QueuedWrite, Storage};
 use std::{
     collections::VecDeque,
     io,
@@ -128,16 +128,16 @@ struct Filling {
 }
 
 /// Where gathered bytes find memory.
-#[derive(Debug, Clone)]
-pub(crate) struct Gather {
-    pub(crate) pool: Arc<BufferPool>,
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Gather<'a> {
+    pub(crate) pool: &'a Arc<BufferPool>,
     /// Pieces end at multiples of this many bytes; itself a multiple of [`DIRECT_BYTES`].
     pub(crate) piece_bytes: usize,
     /// The caller's number for the moment: pieces begun now bear it.
     pub(crate) mark: u64,
 }
 
-impl Gather {
+impl Gather<'_> {
     /// Where a piece ends that begins at `start`.
     fn end_of_piece(&self, start: u64) -> u64 {
         let piece = u64::try_from(self.piece_bytes).unwrap_or(u64::MAX);
@@ -162,8 +162,14 @@ impl Tail {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds bytes at `position`, which is the end of the log. `Ok` tells where each piece begins that became full.
-    pub(crate) fn append(&self, position: u64, bytes: &[u8], gather: &Gather) -> Result<Vec<u64>, NoMemory> {
+    /// Adds bytes at `position`, which is the end of the log. `Ok` tells where each piece begins that became
+    /// full, and where in memory the next bytes go.
+    pub(crate) fn append(
+        &self,
+        position: u64,
+        bytes: &[u8],
+        gather: &Gather<'_>,
+    ) -> Result<(Vec<u64>, BufferEnd), NoMemory> {
         let mut filling = self.filling.lock().unwrap_or_else(PoisonError::into_inner);
         let mut fresh = fresh_pieces(filling.as_ref().map(|filling| filling.end), position, bytes.len(), gather)?;
         let mut full = Vec::new();
@@ -188,10 +194,11 @@ impl Tail {
                 full.extend(self.last_is_full());
             }
         }
-        Ok(full)
+        let end = filling.as_ref().map(|filling| filling.writer.end()).unwrap_or_default();
+        Ok((full, end))
     }
 
-    fn begin_piece(&self, start: u64, writer: BufferWriter, gather: &Gather) -> Filling {
+    fn begin_piece(&self, start: u64, writer: BufferWriter, gather: &Gather<'_>) -> Filling {
         let end = gather.end_of_piece(start);
         let (buffer, stage) = (writer.share(), Stage::Filling);
         let begun = Piece { start, end, buffer, stage, spilled: 0, mark: gather.mark, cached_only: false };
@@ -349,7 +356,7 @@ fn fresh_pieces(
     filled_up_to: Option<u64>,
     position: u64,
     len: usize,
-    gather: &Gather,
+    gather: &Gather<'_>,
 ) -> Result<VecDeque<BufferWriter>, NoMemory> {
     let end = position + u64::try_from(len).unwrap_or(u64::MAX);
     let mut fresh = VecDeque::new();

@@ -13,7 +13,8 @@ struct Home {
     disk: Posix,
     file: Arc<File>,
     tail: Tail,
-    gather: Gather,
+    pool: Arc<BufferPool>,
+    mark: u64,
     bytes: Vec<u8>,
 }
 
@@ -24,14 +25,17 @@ fn home(begin: usize, limit: usize) -> Home {
     let file = Arc::new(disk.open(Path::new("log"), Access::Create).unwrap());
     let bytes = vec![1; begin];
     storage::write_at(&disk, &file, 0, &bytes).unwrap();
-    let gather = Gather { pool: BufferPool::new(limit), piece_bytes: PIECE, mark: 7 };
-    Home { dir, disk, file, tail: Tail::default(), gather, bytes }
+    Home { dir, disk, file, tail: Tail::default(), pool: BufferPool::new(limit), mark: 7, bytes }
 }
 
 impl Home {
     fn append(&mut self, len: usize) -> Result<Vec<u64>, NoMemory> {
         let new: Vec<u8> = (0..len).map(|n| u8::try_from((self.bytes.len() + n) % 251).unwrap()).collect();
-        let full = self.tail.append(self.bytes.len() as u64, &new, &self.gather)?;
+        let (full, _) = self.tail.append(
+            self.bytes.len() as u64,
+            &new,
+            &Gather { pool: &self.pool, piece_bytes: PIECE, mark: self.mark },
+        )?;
         self.bytes.extend(new);
         Ok(full)
     }
@@ -92,7 +96,7 @@ fn spilled_tail_is_whole_in_the_file_and_can_be_released_and_begun_anew() {
     }
     home.tail.release();
     assert!(home.tail.parts(0).is_empty());
-    assert_eq!(home.gather.pool.in_use(), 0);
+    assert_eq!(home.pool.in_use(), 0);
     home.append(PIECE).unwrap();
     assert_eq!(home.read(0), home.bytes);
 }
@@ -149,7 +153,7 @@ fn spill_waits_for_a_piece_in_flight_and_fails_with_it_unless_the_disk_was_full(
 fn spill_before_a_mark_leaves_younger_pieces_alone() {
     let mut home = home(0, 64 * PIECE);
     home.append(PIECE + 10).unwrap();
-    home.gather.mark = 9;
+    home.mark = 9;
     home.append(PIECE).unwrap();
     assert_eq!(home.tail.oldest_mark(), Some(7));
     home.tail.spill_before(&home.disk, &home.file, 8, 12).unwrap();
@@ -157,7 +161,7 @@ fn spill_before_a_mark_leaves_younger_pieces_alone() {
     assert_eq!(home.tail.oldest_mark(), Some(9));
     home.tail.spill_before(&home.disk, &home.file, 10, 12).unwrap();
     assert_eq!((home.file(), home.tail.oldest_mark()), (home.bytes.clone(), None));
-    home.gather.mark = 15;
+    home.mark = 15;
     home.append(1).unwrap();
     assert_eq!(home.tail.oldest_mark(), Some(12), "what follows a spill is marked as the spill said");
 }
