@@ -37,7 +37,7 @@ use std::{
 };
 
 /// Part of the journal, in thousandths, from which on room is freed ahead of need.
-const FREE_FROM: u64 = 500;
+const FREE_FROM: u64 = 650;
 
 /// What the syncing thread is asked for.
 #[derive(Debug, Default)]

@@ -23,7 +23,7 @@ impl Committer {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .extend(stepped.written.iter().map(|piece| Arc::downgrade(&piece.segment)));
-            self.free_kept(self.pool.in_use().saturating_sub(self.pool.limit() / 4 * 3));
+            self.trim_kept();
         }
         if stepped.is_journal_full {
             self.request(|requests| requests.checkpoint_anyway = true);
@@ -48,6 +48,13 @@ impl Committer {
     pub(super) fn forget_released(&self) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.retain(|segment| segment.upgrade().is_some_and(|segment| segment.is_gathering()));
+    }
+
+    /// Lets go of written pieces where memory is short; by how many bytes it is short still.
+    pub(super) fn trim_kept(&self) -> usize {
+        let excess = || self.pool.in_use().saturating_sub(self.pool.limit() / 4 * 3);
+        self.free_kept(excess());
+        excess()
     }
 
     /// Lets go of written pieces, the oldest first, until so many bytes are free; how many are.

@@ -21,7 +21,7 @@ use std::{
 };
 
 /// From here on partitions that gather slowly are written in part, so that room can be freed at all.
-const SPILL_FROM: u64 = 750;
+const SPILL_FROM: u64 = 800;
 /// Up to where they are written then.
 const SPILL_TO_FREE: u64 = 500;
 /// A checkpoint that frees less of the journal, in thousandths, is put off while it is busy.
@@ -203,7 +203,7 @@ impl Committer {
         self.retry_stalled();
         self.forget_released();
         let fill = journal.fill_per_mille();
-        let is_short = self.pool.in_use() > self.pool.limit() / 4 * 3;
+        let is_short = self.trim_kept() > 0;
         let durable = journal.durable();
         let now = journal.mark();
         let partitions = self.partitions();
