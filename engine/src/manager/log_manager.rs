@@ -60,6 +60,7 @@ impl Directory {
     fn stop(&self) {
         self.end_maintenance();
         self.committer.stop();
+        self.committer.close_gate();
         for thread in self.threads.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             // A thread that panicked has said so already.
             let _ = thread.join();
@@ -288,6 +289,7 @@ fn close(directory: &Directory) -> Result<(), OpenError> {
             home.logs.insert(partition.name().clone(), log);
         }
     }
+    directory.committer.close_gate();
     let failed = directory.committer.failed();
     let threads = if directory.committer.is_polled() { 1 } else { CLOSING_THREADS };
     home.close_after(threads, |storage| {

@@ -53,7 +53,8 @@ pub struct ManagerOptions {
     /// A partition's appends are written to its segment in pieces of at most this many bytes, a multiple of 4,096; with many
     /// partitions the pieces are smaller, so that all fit into the memory.
     pub piece_bytes: usize,
-    /// Bytes of appends that may wait for the journal before further ones have to wait themselves.
+    /// Bytes of appends that may wait for the journal before further ones have to wait themselves; see
+    /// [`Partition::room`](crate::Partition::room) for those who must not be blocked.
     pub pending_bytes: usize,
     /// Retention, compaction and checkpoints by themselves; `None`, the default, leaves them to the host, as
     /// [`Background::Host`] always does.

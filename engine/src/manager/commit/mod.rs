@@ -6,6 +6,7 @@
 //! failed write or sync of the journal nothing of the directory is acknowledged any more.
 
 mod pieces;
+mod room;
 mod route;
 mod syncs;
 
@@ -17,6 +18,7 @@ use super::{
     metrics::{DirectoryMetrics, Metrics},
     options::{Background, ManagerOptions},
     partition::{Durability, Partition, PartitionError},
+    waiting::{Gate, WaitError},
 };
 use crate::{
     format::names,
@@ -33,6 +35,7 @@ use std::{
         Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
+    task::Waker,
     time::Duration,
 };
 
@@ -47,12 +50,14 @@ struct Requests {
     checkpoint: bool,
     /// Free room in the journal, however little.
     checkpoint_anyway: bool,
+    /// Look whether those who wait for room can go on.
+    room: bool,
     flushes: BTreeSet<TopicPartition>,
 }
 
 impl Requests {
     fn is_empty(&self) -> bool {
-        !self.journal && !self.checkpoint && !self.checkpoint_anyway && self.flushes.is_empty()
+        !self.journal && !self.checkpoint && !self.checkpoint_anyway && !self.room && self.flushes.is_empty()
     }
 }
 
@@ -90,6 +95,10 @@ pub(super) struct Committer {
     /// Guards nothing but the sleep of those who wait for memory.
     memory: Mutex<()>,
     memory_freed: Condvar,
+    /// Before it stand those who wait for room.
+    gate: Gate,
+    /// Woken by the pool when memory comes back.
+    memory_waker: Waker,
     failed: OnceLock<Arc<str>>,
     /// Guards who the partitions are.
     partitions: RwLock<HashMap<TopicPartition, Weak<Partition>>>,
@@ -104,7 +113,7 @@ impl Committer {
         checkpoints: &Arc<Checkpoints>,
         options: &ManagerOptions,
     ) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new_cyclic(|committer| Self {
             storage: Arc::clone(storage),
             checkpoints: Arc::clone(checkpoints),
             is_polled: options.background == Background::Host,
@@ -127,6 +136,8 @@ impl Committer {
             is_stopping: AtomicBool::new(false),
             memory: Mutex::new(()),
             memory_freed: Condvar::new(),
+            gate: Gate::default(),
+            memory_waker: room::memory_waker(committer),
             failed: OnceLock::new(),
             partitions: RwLock::default(),
         })
@@ -278,6 +289,7 @@ impl Committer {
             partition.fail(&cause);
         }
         self.memory_freed.notify_all();
+        self.gate.end(WaitError::Failed { cause }).fire();
     }
 
     /// The first failure of the directory.
@@ -304,7 +316,8 @@ impl CommitJournal for Committer {
         let (ticket, ack) = Ack::alone();
         journal.add(partition, Entry::Forget, ack).map_err(|_| failed())?;
         while self.is_polled && !ticket.is_done() {
-            if !self.poll() && self.failed.get().is_some() {
+            // Under the log's lock: those who wait for room are told by whoever polls next.
+            if self.step_all() == (false, false) && self.failed.get().is_some() {
                 return Err(failed());
             }
         }

@@ -30,6 +30,7 @@ impl Committer {
         } else if stepped.is_busy && self.is_checkpoint_due() {
             self.request(|requests| requests.checkpoint = true);
         }
+        self.tell_of_room_by_thread(stepped.is_busy);
         stepped.is_busy
     }
 

@@ -40,6 +40,9 @@ impl Committer {
         if self.failed.get().is_some() {
             return false;
         }
+        if asked.room {
+            self.tell_of_room_by_thread(false);
+        }
         if asked.journal {
             // Nothing depends on it yet: group commits go on, and the next append asks again.
             let _ = self.make_journal();
@@ -54,6 +57,7 @@ impl Committer {
                 Err(LogError::DiskFull(_)) => self.is_disk_full.store(true, Ordering::Release),
                 Err(error) => self.fail(&error.to_string()),
             }
+            self.tell_of_room_by_thread(false);
         }
         !asked.is_empty()
     }
@@ -102,6 +106,7 @@ impl Committer {
         if is_left_over {
             self.request(|requests| requests.checkpoint_anyway = true);
         }
+        self.tell_of_room(true);
     }
 
     /// Makes the journal, if there is none and there is to be one.
@@ -143,16 +148,24 @@ impl Committer {
         writer.take()
     }
 
-    /// Moves all work on, on this thread; whether anything was done.
+    /// Moves all work on, on this thread, and tells those who wait for room; whether anything was done.
     pub(in crate::manager) fn poll(&self) -> bool {
-        let mut is_busy = self.step_sync();
-        let Ok(mut writer) = self.writer.try_lock() else { return is_busy };
+        let (was_asked, got_on) = self.step_all();
+        self.tell_of_room(got_on);
+        was_asked || got_on
+    }
+
+    /// Moves all work on, on this thread; whether anything was asked for, and whether the journal got on.
+    pub(super) fn step_all(&self) -> (bool, bool) {
+        let was_asked = self.step_sync();
+        let mut got_on = false;
+        let Ok(mut writer) = self.writer.try_lock() else { return (was_asked, got_on) };
         if let Some(writer) = writer.as_mut() {
             while self.step_journal(writer, false) {
-                is_busy = true;
+                got_on = true;
             }
         }
-        is_busy
+        (was_asked, got_on)
     }
 
     /// Syncs the logs of all these partitions, as many at once as may be open.

@@ -6,10 +6,12 @@
 
 mod append;
 mod lag;
+mod room;
 mod upkeep;
 
 pub use append::{Append, Durability, PartitionError, TryAppendError};
 pub use lag::Lag;
+pub use room::Room;
 pub(super) use upkeep::Begun;
 
 use super::{
