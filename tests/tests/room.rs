@@ -281,11 +281,23 @@ fn append_that_needs_more_memory_than_others_does_not_keep_them() {
     let options = ManagerOptions { pending_bytes: 1 << 20, ..polled() };
     let (manager, partitions) = opened(Arc::new(SimDisk::new(4)), options, 17);
     assert!((0..16).all(|number| !is_busy(&partitions[number], 100)));
-    drop(partitions[16].room(60_000).unwrap());
-    let (small, large) = (partitions[16].room(100).unwrap(), partitions[16].room(60_000).unwrap());
+    drop(partitions[16].room(30_000).unwrap());
+    let (small, large) = (partitions[16].room(100).unwrap(), partitions[16].room(30_000).unwrap());
     assert!(!small.is_done() && !large.is_done());
     poll_until_idle(&manager);
     assert!(small.is_done());
+    manager.close().unwrap();
+}
+
+#[test]
+fn append_larger_than_half_of_the_memory_does_without() {
+    let (manager, partitions) = opened(Arc::new(SimDisk::new(8)), polled(), 1);
+    let orders = &partitions[0];
+    assert!(!is_busy(orders, 100) && !is_busy(orders, 100_000));
+    assert!(orders.room(100_000).unwrap().is_done());
+    let append = try_append(orders, batch(70_000)).unwrap();
+    poll_until_idle(&manager);
+    assert_eq!((append.is_done(), orders.flushed()), (true, 3));
     manager.close().unwrap();
 }
 

@@ -169,7 +169,7 @@ impl Committer {
             }
             return Route::File;
         };
-        if len > journal.max_frame_bytes() {
+        if !self.is_gathered(journal, len) {
             return Route::File;
         }
         match durability {
@@ -181,6 +181,11 @@ impl Committer {
             Durability::Written if is_in_journal => Route::FileAndJournal(Arc::clone(journal)),
             Durability::Written => Route::File,
         }
+    }
+
+    /// Whether an append of `len` bytes may gather. Where it needs too much of the memory it might wait for ever.
+    fn is_gathered(&self, journal: &Journal, len: usize) -> bool {
+        len <= journal.max_frame_bytes() && len <= self.pool.limit() / 2
     }
 
     /// Whether the directory takes appends.

@@ -56,7 +56,7 @@ impl Committer {
     /// Whether there is memory for an append of so many bytes, if need be after letting go of what is kept for readers alone.
     /// If there is none, the syncing thread hears of the next that comes back.
     fn has_memory(&self, bytes: usize) -> bool {
-        let is_gathered = self.journal.get().is_some_and(|journal| bytes <= journal.max_frame_bytes());
+        let is_gathered = self.journal.get().is_some_and(|journal| self.is_gathered(journal, bytes));
         let piece = self.piece_bytes.load(Ordering::Relaxed).max(1);
         // Begun anywhere in a piece.
         let needed = bytes.div_ceil(piece).saturating_add(1).saturating_mul(piece).min(self.pool.limit());
