@@ -8,9 +8,11 @@
 mod pieces;
 mod room;
 mod route;
+mod space;
 mod syncs;
 
 pub(super) use route::Route;
+use space::Space;
 
 use super::{
     events::{Event, Events},
@@ -87,7 +89,7 @@ pub(super) struct Committer {
     kept: Mutex<VecDeque<Weak<Segment>>>,
     /// Guards pieces for which the disk had no room.
     stalled: Mutex<Vec<PieceWrite>>,
-    is_disk_full: AtomicBool,
+    space: Space,
     /// Guards what the syncing thread is asked for.
     requests: Mutex<Requests>,
     requested: Condvar,
@@ -130,7 +132,7 @@ impl Committer {
             pieces: OnceLock::new(),
             kept: Mutex::default(),
             stalled: Mutex::default(),
-            is_disk_full: AtomicBool::new(false),
+            space: Space::default(),
             requests: Mutex::default(),
             requested: Condvar::new(),
             is_stopping: AtomicBool::new(false),
@@ -193,7 +195,7 @@ impl Committer {
         if self.failed.get().is_some() {
             return Err(self.failure());
         }
-        if self.is_disk_full.load(Ordering::Acquire) {
+        if self.space.is_full() {
             let error = io::Error::from(io::ErrorKind::StorageFull);
             let error = StorageError::new("append what was gathered to", Path::new(""), error);
             return Err(LogError::DiskFull(error).into());
@@ -258,6 +260,18 @@ impl Committer {
     fn wake_journal(&self) {
         if let Some(journal) = self.journal.get() {
             journal.wake();
+        }
+    }
+
+    /// Takes note of an append that went to its segment's file.
+    pub(super) fn note_written(&self) {
+        self.space.note_written();
+    }
+
+    /// Takes note of why an append was refused.
+    pub(super) fn note_refusal(&self, error: &LogError) {
+        if matches!(error, LogError::DiskFull(_)) {
+            self.space.note_refusal(&self.events);
         }
     }
 

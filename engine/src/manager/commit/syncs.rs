@@ -54,7 +54,7 @@ impl Committer {
             match self.checkpoint(asked.checkpoint_anyway) {
                 Ok(()) => {}
                 // What could not be written stays in memory and in the journal.
-                Err(LogError::DiskFull(_)) => self.is_disk_full.store(true, Ordering::Release),
+                Err(LogError::DiskFull(_)) => self.space.note_full(&self.events),
                 Err(error) => self.fail(&error.to_string()),
             }
             self.tell_of_room_by_thread(false);
@@ -94,13 +94,15 @@ impl Committer {
         // While it is written the checkpoints are asked for by how full it is.
         let rests = |journal: &Journal| self.seen_mark.swap(journal.mark(), Ordering::Relaxed) == journal.mark();
         let is_left_over = self.journal.get().is_some_and(|journal| rests(journal) && journal.fill_per_mille() > 0);
+        self.space.tick(&self.events);
         self.retry_stalled();
         self.forget_released();
         if self.pool.in_use() == 0 {
             self.pool.trim();
         }
         match rested {
-            Err(LogError::DiskFull(_)) | Ok(()) => {}
+            Ok(()) => {}
+            Err(LogError::DiskFull(_)) => self.space.note_refusal(&self.events),
             Err(error) => return self.fail(&error.to_string()),
         }
         if is_left_over {
@@ -127,6 +129,9 @@ impl Committer {
                 debug_assert!(is_first, "it is made once");
                 *made = Some(writer);
                 self.events.note(Event::JournalMade { bytes: self.options.journal_bytes });
+                if let Some(cause) = self.storage.ring_refused() {
+                    self.events.note(Event::RingRefused { cause });
+                }
                 self.has_writer.notify_all();
                 Ok(())
             }
@@ -249,6 +254,7 @@ impl Committer {
         journal.free_before(reached)?;
         self.free_from.store(FREE_FROM, Ordering::Relaxed);
         self.metrics.checkpoints.add(1);
+        self.space.note_written();
         journal.wake();
         for partition in &partitions {
             partition.on_checkpoint(reached, journal.mark());
@@ -268,7 +274,7 @@ impl Committer {
 
     /// Tries again to write what the disk had no room for.
     pub(in crate::manager) fn retry_stalled(&self) {
-        self.is_disk_full.store(false, Ordering::Release);
+        self.space.retry();
         let stalled = std::mem::take(&mut *self.stalled.lock().unwrap_or_else(PoisonError::into_inner));
         self.write_pieces(stalled.into_iter());
     }

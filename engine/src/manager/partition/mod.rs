@@ -233,7 +233,9 @@ impl Partition {
         take: impl FnOnce(&mut Log, Option<&Gather>) -> Result<Option<Taken<'a>>, LogError>,
     ) -> Result<Option<Appended>, PartitionError> {
         let route = self.route(state, durability, len)?;
-        let Some((info, gathered, bytes)) = take(&mut state.log, route.gather().as_ref())? else {
+        let taken =
+            take(&mut state.log, route.gather().as_ref()).inspect_err(|error| self.committer.note_refusal(error));
+        let Some((info, gathered, bytes)) = taken? else {
             return Ok(None);
         };
         let end = info.last_offset.saturating_add(1);
@@ -241,7 +243,10 @@ impl Partition {
         if !info.is_duplicate {
             let place = match &gathered {
                 Some(gathered) => (gathered.segment.base_offset(), gathered.position),
-                None => state.place_of(&info),
+                None => {
+                    self.committer.note_written();
+                    state.place_of(&info)
+                }
             };
             let bytes = bytes.get(..usize::try_from(info.bytes).unwrap_or(usize::MAX)).unwrap_or_default();
             wakes = self.note_append(state, end, bytes, place, &route)?;
