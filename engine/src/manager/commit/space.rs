@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// What the disk's answers tell.
 #[derive(Debug, Default)]
 pub(in crate::manager) struct Space {
-    /// Whether nothing more may be gathered, since what was cannot be written.
+    /// Whether nothing more may be gathered, since what was cannot be written. Sequentially consistent, for those who wait for
+    /// room (`room.rs`).
     is_full: AtomicBool,
     /// Whether the host was told that the disk is full, and nothing else since.
     is_told: AtomicBool,
@@ -22,12 +23,12 @@ pub(in crate::manager) struct Space {
 impl Space {
     /// Whether nothing more may be gathered.
     pub(super) fn is_full(&self) -> bool {
-        self.is_full.load(Ordering::Acquire)
+        self.is_full.load(Ordering::SeqCst)
     }
 
     /// What was gathered could not be written.
     pub(super) fn note_full(&self, events: &Events) {
-        self.is_full.store(true, Ordering::Release);
+        self.is_full.store(true, Ordering::SeqCst);
         self.note_refusal(events);
     }
 
@@ -48,7 +49,7 @@ impl Space {
 
     /// What was gathered may be written again: it is tried.
     pub(super) fn retry(&self) {
-        self.is_full.store(false, Ordering::Release);
+        self.is_full.store(false, Ordering::SeqCst);
     }
 
     /// Tells of space, if that is what the answers since the last tick say.
