@@ -1,8 +1,9 @@
 //! Tasks of an async runtime (tokio here, any will do): an append is a plain future.
 
 use duramen::{
-    AppendAsLeader, Durability, Fetch, HighWatermarkPolicy, LogConfig, LogManager, LongPoll, ManagerOptions,
-    TopicPartition, ValidationPolicy, format::builder::BatchBuilder, validate,
+    Append, AppendAsLeader, Durability, Fetch, HighWatermarkPolicy, LogConfig, LogManager, LongPoll, ManagerOptions,
+    Partition, TopicPartition, TryAppendError, ValidatedBatch, ValidationPolicy, format::builder::BatchBuilder,
+    validate,
 };
 use std::{error::Error, sync::Arc, time::SystemTime};
 
@@ -26,10 +27,21 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let now_ms = i64::try_from(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_millis())?;
     let batch = BatchBuilder::new().record(now_ms, Some(b"key"), Some(b"value")).build()?;
     let batch = validate(batch, &ValidationPolicy::from_config(&config), now_ms)?;
-    let info = orders.append_as_leader(batch, AppendAsLeader::new(0, now_ms), Durability::Flushed)?.await?;
+    let info = append(&orders, batch, now_ms).await?.await?;
     let read = consumer.await?.map_err(|error| error.to_string())?;
     println!("offset {} is durable; the consumer read {read} bytes", info.first_offset);
     drop(orders);
     manager.close()?;
     Ok(())
+}
+
+/// Appends. Where the directory has too much on its way to the disk the task waits, not the runtime's thread.
+async fn append(partition: &Partition, mut batch: ValidatedBatch, now_ms: i64) -> Result<Append, Box<dyn Error>> {
+    loop {
+        match partition.try_append_as_leader(batch, AppendAsLeader::new(0, now_ms), Durability::Flushed) {
+            Err(TryAppendError::Busy(again)) => batch = again,
+            result => return Ok(result?),
+        }
+        partition.room(batch.bytes().len())?.await?;
+    }
 }

@@ -35,7 +35,7 @@ pub use log::{
 pub use manager::{
     Append, Background, Completion, CompletionQueue, DirectoryMetrics, DirectoryOptions, DirectoryReport, Durability,
     Event, EventHandler, HighWatermarkPolicy, Histogram, JournalError, JournalReplay, Lag, LoadProgress, LogDirectory,
-    LogManager, LongPoll, Maintenance, ManagerOptions, OpenError, Partition, PartitionError, Position, Retention,
+    LogManager, LongPoll, Maintenance, ManagerOptions, OpenError, Partition, PartitionError, Position, Retention, Room,
     Ticket, TryAppendError, WaitError,
 };
 pub use segment::{Damage, FileSlice, SegmentError, SlicePart};

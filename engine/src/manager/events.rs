@@ -29,6 +29,16 @@ pub enum Event {
         /// Why.
         cause: String,
     },
+    /// The disk is full: a write was refused, and so are appends until there is space. What was acknowledged is kept.
+    DiskFull,
+    /// The disk takes writes again after [`Event::DiskFull`]. Told within a second of the first write; with no journal, of the
+    /// first append that is tried.
+    DiskHasSpace,
+    /// The kernel refuses io_uring, as a whole or one ring more: writes go by plain system calls, one after the other.
+    RingRefused {
+        /// The kernel's reason, and what it is likely to mean.
+        cause: String,
+    },
     /// Retention removed segments of a log.
     SegmentsRemoved {
         /// The log's partition.

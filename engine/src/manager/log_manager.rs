@@ -4,12 +4,12 @@
 //! a directory that fails takes its partitions with it and no others.
 
 use super::{
-    Background, DirectoryMetrics, DirectoryOptions, DirectoryReport, LogDirectory, ManagerOptions, OpenError,
+    Background, DirectoryMetrics, DirectoryOptions, DirectoryReport, Event, LogDirectory, ManagerOptions, OpenError,
     Partition, commit::Committer, journal::Journal, maintenance::Maintainer,
 };
 use crate::{
     config::LogConfig,
-    storage::{OpenFiles, Storage},
+    storage::{Backend, OpenFiles, Storage},
     types::TopicPartition,
 };
 use std::{
@@ -60,6 +60,7 @@ impl Directory {
     fn stop(&self) {
         self.end_maintenance();
         self.committer.stop();
+        self.committer.close_gate();
         for thread in self.threads.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             // A thread that panicked has said so already.
             let _ = thread.join();
@@ -288,6 +289,7 @@ fn close(directory: &Directory) -> Result<(), OpenError> {
             home.logs.insert(partition.name().clone(), log);
         }
     }
+    directory.committer.close_gate();
     let failed = directory.committer.failed();
     let threads = if directory.committer.is_polled() { 1 } else { CLOSING_THREADS };
     home.close_after(threads, |storage| {
@@ -304,6 +306,9 @@ fn start(number: usize, path: PathBuf, home: LogDirectory, options: &ManagerOpti
     let committer = Committer::new(number, &home.storage, &home.checkpoints, options);
     let journal = Arc::downgrade(&committer);
     home.checkpoints.set_journal(journal);
+    if let Some(Backend::Posix { why }) = home.backend() {
+        committer.events.note(Event::RingRefused { cause: why.clone() });
+    }
     let mut threads = Vec::new();
     if !is_polled {
         let journal = Arc::clone(&committer);

@@ -37,7 +37,7 @@ pub use log_manager::LogManager;
 pub use maintenance::Maintenance;
 pub use metrics::DirectoryMetrics;
 pub use options::{Background, HighWatermarkPolicy, ManagerOptions};
-pub use partition::{Append, Durability, Lag, Partition, PartitionError, TryAppendError};
+pub use partition::{Append, Durability, Lag, Partition, PartitionError, Room, TryAppendError};
 pub use waiting::{Completion, CompletionQueue, LongPoll, Position, Ticket, WaitError};
 
 use crate::{log::LogOffsets, replica::LocalOffsets};

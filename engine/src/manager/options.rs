@@ -48,12 +48,13 @@ pub struct ManagerOptions {
     /// Writes to the journal in flight at once, 1 to 4.
     pub journal_writes: usize,
     /// Memory in which a directory's appends gather until they are written to their segments, in bytes. Also what readers
-    /// close behind the end are served from.
+    /// close behind the end are served from. An append larger than half of it goes to its segment at once.
     pub gather_bytes: usize,
     /// A partition's appends are written to its segment in pieces of at most this many bytes, a multiple of 4,096; with many
     /// partitions the pieces are smaller, so that all fit into the memory.
     pub piece_bytes: usize,
-    /// Bytes of appends that may wait for the journal before further ones have to wait themselves.
+    /// Bytes of appends that may wait for the journal before further ones have to wait themselves; see
+    /// [`Partition::room`](crate::Partition::room) for those who must not be blocked.
     pub pending_bytes: usize,
     /// Retention, compaction and checkpoints by themselves; `None`, the default, leaves them to the host, as
     /// [`Background::Host`] always does.

@@ -15,6 +15,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicUsize, Ordering},
     },
+    task::Waker,
 };
 
 /// Addresses, positions and lengths of direct I/O are multiples of this many bytes.
@@ -186,6 +187,8 @@ struct PoolState {
     in_use: usize,
     spare: Vec<Memory>,
     spare_bytes: usize,
+    /// Who wants to hear, once, of memory that comes back.
+    waker: Option<Waker>,
 }
 
 impl fmt::Debug for Memory {
@@ -240,6 +243,18 @@ impl BufferPool {
         state.in_use = state.in_use.saturating_sub(bytes);
         state.spare_bytes += bytes;
         state.spare.push(memory);
+        let waker = state.waker.take();
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Wakes `waker` once, in place of an earlier one, when a buffer comes back next: on the thread of its last holder, under
+    /// whatever locks that has.
+    pub(crate) fn wake_when_returned(&self, waker: &Waker) {
+        let earlier = self.state().waker.replace(waker.clone());
+        drop(earlier);
     }
 
     /// Gives spare memory back to the machine.

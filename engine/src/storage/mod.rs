@@ -375,4 +375,10 @@ pub trait Storage: Send + Sync + fmt::Debug {
         let _ = depth;
         None
     }
+
+    /// Why a ring that the backend would have used was refused since it was opened, so that it writes without; `None`, the
+    /// default, if none was.
+    fn ring_refused(&self) -> Option<String> {
+        None
+    }
 }

@@ -12,7 +12,7 @@ use std::{
     os::fd::{AsFd, AsRawFd},
     path::Path,
     process,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use io_uring::{IoUring, Probe, opcode, squeue, types::Fd, types::FsyncFlags};
@@ -88,6 +88,8 @@ pub struct Uring {
     ring_entries: u32,
     /// Rings that no thread is using; nothing is in flight in them.
     spare: Mutex<Vec<IoUring>>,
+    /// Why the kernel refused a ring for a queue.
+    refused: OnceLock<String>,
 }
 
 impl Uring {
@@ -103,7 +105,8 @@ impl Uring {
     }
 
     fn over(posix: Posix, ring: IoUring) -> Self {
-        Self { posix, ring_entries: ring.params().sq_entries(), spare: Mutex::new(vec![ring]) }
+        let ring_entries = ring.params().sq_entries();
+        Self { posix, ring_entries, spare: Mutex::new(vec![ring]), refused: OnceLock::new() }
     }
 
     fn take_ring(&self) -> io::Result<IoUring> {
@@ -192,7 +195,18 @@ impl Storage for Uring {
 
     /// None where the kernel refuses one ring more.
     fn ring_queue(&self, depth: u32) -> Option<Box<dyn Queue>> {
-        RingQueue::new(depth).ok().map(|queue| Box::new(queue) as Box<dyn Queue>)
+        match RingQueue::new(depth) {
+            Ok(queue) => Some(Box::new(queue)),
+            Err(error) => {
+                // The first reason stays.
+                self.refused.get_or_init(|| reason(&error));
+                None
+            }
+        }
+    }
+
+    fn ring_refused(&self) -> Option<String> {
+        self.refused.get().cloned()
     }
 
     fn begin_writing_out(&self, file: &File, at: u64, len: u64) {

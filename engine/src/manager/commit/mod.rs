@@ -6,10 +6,13 @@
 //! failed write or sync of the journal nothing of the directory is acknowledged any more.
 
 mod pieces;
+mod room;
 mod route;
+mod space;
 mod syncs;
 
 pub(super) use route::Route;
+use space::Space;
 
 use super::{
     events::{Event, Events},
@@ -17,6 +20,7 @@ use super::{
     metrics::{DirectoryMetrics, Metrics},
     options::{Background, ManagerOptions},
     partition::{Durability, Partition, PartitionError},
+    waiting::{Gate, WaitError},
 };
 use crate::{
     format::names,
@@ -33,6 +37,7 @@ use std::{
         Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
+    task::Waker,
     time::Duration,
 };
 
@@ -47,12 +52,14 @@ struct Requests {
     checkpoint: bool,
     /// Free room in the journal, however little.
     checkpoint_anyway: bool,
+    /// Look whether those who wait for room can go on.
+    room: bool,
     flushes: BTreeSet<TopicPartition>,
 }
 
 impl Requests {
     fn is_empty(&self) -> bool {
-        !self.journal && !self.checkpoint && !self.checkpoint_anyway && self.flushes.is_empty()
+        !self.journal && !self.checkpoint && !self.checkpoint_anyway && !self.room && self.flushes.is_empty()
     }
 }
 
@@ -82,7 +89,7 @@ pub(super) struct Committer {
     kept: Mutex<VecDeque<Weak<Segment>>>,
     /// Guards pieces for which the disk had no room.
     stalled: Mutex<Vec<PieceWrite>>,
-    is_disk_full: AtomicBool,
+    space: Space,
     /// Guards what the syncing thread is asked for.
     requests: Mutex<Requests>,
     requested: Condvar,
@@ -90,6 +97,10 @@ pub(super) struct Committer {
     /// Guards nothing but the sleep of those who wait for memory.
     memory: Mutex<()>,
     memory_freed: Condvar,
+    /// Before it stand those who wait for room.
+    gate: Gate,
+    /// Woken by the pool when memory comes back.
+    memory_waker: Waker,
     failed: OnceLock<Arc<str>>,
     /// Guards who the partitions are.
     partitions: RwLock<HashMap<TopicPartition, Weak<Partition>>>,
@@ -104,7 +115,7 @@ impl Committer {
         checkpoints: &Arc<Checkpoints>,
         options: &ManagerOptions,
     ) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new_cyclic(|committer| Self {
             storage: Arc::clone(storage),
             checkpoints: Arc::clone(checkpoints),
             is_polled: options.background == Background::Host,
@@ -121,12 +132,14 @@ impl Committer {
             pieces: OnceLock::new(),
             kept: Mutex::default(),
             stalled: Mutex::default(),
-            is_disk_full: AtomicBool::new(false),
+            space: Space::default(),
             requests: Mutex::default(),
             requested: Condvar::new(),
             is_stopping: AtomicBool::new(false),
             memory: Mutex::new(()),
             memory_freed: Condvar::new(),
+            gate: Gate::default(),
+            memory_waker: room::memory_waker(committer),
             failed: OnceLock::new(),
             partitions: RwLock::default(),
         })
@@ -158,7 +171,7 @@ impl Committer {
             }
             return Route::File;
         };
-        if len > journal.max_frame_bytes() {
+        if !self.is_gathered(journal, len) {
             return Route::File;
         }
         match durability {
@@ -172,12 +185,17 @@ impl Committer {
         }
     }
 
+    /// Whether an append of `len` bytes may gather. Where it needs too much of the memory it might wait for ever.
+    fn is_gathered(&self, journal: &Journal, len: usize) -> bool {
+        len <= journal.max_frame_bytes() && len <= self.pool.limit() / 2
+    }
+
     /// Whether the directory takes appends.
     pub(super) fn check(&self) -> Result<(), PartitionError> {
         if self.failed.get().is_some() {
             return Err(self.failure());
         }
-        if self.is_disk_full.load(Ordering::Acquire) {
+        if self.space.is_full() {
             let error = io::Error::from(io::ErrorKind::StorageFull);
             let error = StorageError::new("append what was gathered to", Path::new(""), error);
             return Err(LogError::DiskFull(error).into());
@@ -245,6 +263,18 @@ impl Committer {
         }
     }
 
+    /// Takes note of an append that went to its segment's file.
+    pub(super) fn note_written(&self) {
+        self.space.note_written();
+    }
+
+    /// Takes note of why an append was refused.
+    pub(super) fn note_refusal(&self, error: &LogError) {
+        if matches!(error, LogError::DiskFull(_)) {
+            self.space.note_refusal(&self.events);
+        }
+    }
+
     /// Asks for a sync of a partition's log.
     pub(super) fn request_flush(&self, name: &TopicPartition) {
         self.request(|requests| {
@@ -278,6 +308,7 @@ impl Committer {
             partition.fail(&cause);
         }
         self.memory_freed.notify_all();
+        self.gate.end(WaitError::Failed { cause }).fire();
     }
 
     /// The first failure of the directory.
@@ -304,7 +335,8 @@ impl CommitJournal for Committer {
         let (ticket, ack) = Ack::alone();
         journal.add(partition, Entry::Forget, ack).map_err(|_| failed())?;
         while self.is_polled && !ticket.is_done() {
-            if !self.poll() && self.failed.get().is_some() {
+            // Under the log's lock: those who wait for room are told by whoever polls next.
+            if self.step_all() == (false, false) && self.failed.get().is_some() {
                 return Err(failed());
             }
         }

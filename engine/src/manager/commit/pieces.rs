@@ -15,10 +15,11 @@ impl Committer {
             self.fail(&error.to_string());
         }
         if !stepped.stalled.is_empty() {
-            self.is_disk_full.store(true, Ordering::Release);
+            self.space.note_full(&self.events);
             self.stalled.lock().unwrap_or_else(PoisonError::into_inner).extend(stepped.stalled);
         }
         if !stepped.written.is_empty() {
+            self.space.note_written();
             self.kept
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
@@ -30,6 +31,7 @@ impl Committer {
         } else if stepped.is_busy && self.is_checkpoint_due() {
             self.request(|requests| requests.checkpoint = true);
         }
+        self.tell_of_room_by_thread(stepped.is_busy);
         stepped.is_busy
     }
 

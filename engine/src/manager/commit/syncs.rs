@@ -40,6 +40,9 @@ impl Committer {
         if self.failed.get().is_some() {
             return false;
         }
+        if asked.room {
+            self.tell_of_room_by_thread(false);
+        }
         if asked.journal {
             // Nothing depends on it yet: group commits go on, and the next append asks again.
             let _ = self.make_journal();
@@ -51,9 +54,10 @@ impl Committer {
             match self.checkpoint(asked.checkpoint_anyway) {
                 Ok(()) => {}
                 // What could not be written stays in memory and in the journal.
-                Err(LogError::DiskFull(_)) => self.is_disk_full.store(true, Ordering::Release),
+                Err(LogError::DiskFull(_)) => self.space.note_full(&self.events),
                 Err(error) => self.fail(&error.to_string()),
             }
+            self.tell_of_room_by_thread(false);
         }
         !asked.is_empty()
     }
@@ -90,18 +94,21 @@ impl Committer {
         // While it is written the checkpoints are asked for by how full it is.
         let rests = |journal: &Journal| self.seen_mark.swap(journal.mark(), Ordering::Relaxed) == journal.mark();
         let is_left_over = self.journal.get().is_some_and(|journal| rests(journal) && journal.fill_per_mille() > 0);
+        self.space.tick(&self.events);
         self.retry_stalled();
         self.forget_released();
         if self.pool.in_use() == 0 {
             self.pool.trim();
         }
         match rested {
-            Err(LogError::DiskFull(_)) | Ok(()) => {}
+            Ok(()) => {}
+            Err(LogError::DiskFull(_)) => self.space.note_refusal(&self.events),
             Err(error) => return self.fail(&error.to_string()),
         }
         if is_left_over {
             self.request(|requests| requests.checkpoint_anyway = true);
         }
+        self.tell_of_room(true);
     }
 
     /// Makes the journal, if there is none and there is to be one.
@@ -122,6 +129,9 @@ impl Committer {
                 debug_assert!(is_first, "it is made once");
                 *made = Some(writer);
                 self.events.note(Event::JournalMade { bytes: self.options.journal_bytes });
+                if let Some(cause) = self.storage.ring_refused() {
+                    self.events.note(Event::RingRefused { cause });
+                }
                 self.has_writer.notify_all();
                 Ok(())
             }
@@ -143,16 +153,24 @@ impl Committer {
         writer.take()
     }
 
-    /// Moves all work on, on this thread; whether anything was done.
+    /// Moves all work on, on this thread, and tells those who wait for room; whether anything was done.
     pub(in crate::manager) fn poll(&self) -> bool {
-        let mut is_busy = self.step_sync();
-        let Ok(mut writer) = self.writer.try_lock() else { return is_busy };
+        let (was_asked, got_on) = self.step_all();
+        self.tell_of_room(got_on);
+        was_asked || got_on
+    }
+
+    /// Moves all work on, on this thread; whether anything was asked for, and whether the journal got on.
+    pub(super) fn step_all(&self) -> (bool, bool) {
+        let was_asked = self.step_sync();
+        let mut got_on = false;
+        let Ok(mut writer) = self.writer.try_lock() else { return (was_asked, got_on) };
         if let Some(writer) = writer.as_mut() {
             while self.step_journal(writer, false) {
-                is_busy = true;
+                got_on = true;
             }
         }
-        is_busy
+        (was_asked, got_on)
     }
 
     /// Syncs the logs of all these partitions, as many at once as may be open.
@@ -236,6 +254,7 @@ impl Committer {
         journal.free_before(reached)?;
         self.free_from.store(FREE_FROM, Ordering::Relaxed);
         self.metrics.checkpoints.add(1);
+        self.space.note_written();
         journal.wake();
         for partition in &partitions {
             partition.on_checkpoint(reached, journal.mark());
@@ -255,7 +274,7 @@ impl Committer {
 
     /// Tries again to write what the disk had no room for.
     pub(in crate::manager) fn retry_stalled(&self) {
-        self.is_disk_full.store(false, Ordering::Release);
+        self.space.retry();
         let stalled = std::mem::take(&mut *self.stalled.lock().unwrap_or_else(PoisonError::into_inner));
         self.write_pieces(stalled.into_iter());
     }

@@ -56,7 +56,8 @@ impl PartitionError {
 /// Why [`crate::Partition::try_append_as_leader`] did not append.
 #[derive(Debug, thiserror::Error)]
 pub enum TryAppendError {
-    /// The directory has as much on its way to the disk as it may have: the batch comes back.
+    /// The directory has as much on its way to the disk as it may have, or no memory to gather the batch in: it comes
+    /// back. [`crate::Partition::room`] tells when to try again.
     #[error("the log directory is busy")]
     Busy(ValidatedBatch),
     /// It failed.

@@ -6,10 +6,12 @@
 
 mod append;
 mod lag;
+mod room;
 mod upkeep;
 
 pub use append::{Append, Durability, PartitionError, TryAppendError};
 pub use lag::Lag;
+pub use room::Room;
 pub(super) use upkeep::Begun;
 
 use super::{
@@ -250,7 +252,8 @@ impl Partition {
         take: impl FnOnce(&mut Log, Option<&Gather<'_>>) -> Result<Option<Taken<'a>>, LogError>,
     ) -> Result<Option<Appended>, PartitionError> {
         let route = self.route(state, durability, len)?;
-        let Some((info, gathered, bytes)) = take(&mut state.log, route.gather())? else {
+        let taken = take(&mut state.log, route.gather()).inspect_err(|error| self.committer.note_refusal(error));
+        let Some((info, gathered, bytes)) = taken? else {
             return Ok(None);
         };
         let end = info.last_offset.saturating_add(1);
@@ -258,7 +261,10 @@ impl Partition {
         if !info.is_duplicate {
             let place = match &gathered {
                 Some(gathered) => (gathered.segment.base_offset(), gathered.position),
-                None => state.place_of(&info),
+                None => {
+                    self.committer.note_written();
+                    state.place_of(&info)
+                }
             };
             let bytes = bytes.get(..usize::try_from(info.bytes).unwrap_or(usize::MAX)).unwrap_or_default();
             wakes = self.note_append(state, end, bytes, place, &route)?;

@@ -5,6 +5,7 @@
 
 use super::{
     fixtures::{Answers, Wakings, is_idle, mark, watch},
+    gate::Gate,
     long_poll::{LongPoll, Readable},
     position::{Mark, Position},
     queue::{Completion, CompletionQueue, is_readable},
@@ -15,6 +16,7 @@ use shuttle::{
     Config, Runner,
     future::block_on,
     scheduler::{DfsScheduler, PctScheduler, RandomScheduler, Scheduler},
+    sync::atomic::{AtomicUsize, Ordering::SeqCst},
     thread::{JoinHandle, spawn},
 };
 use std::{
@@ -329,6 +331,63 @@ fn long_poll_hears_of_a_truncation_and_of_an_end_while_it_registers() {
         });
         assert!(matches!(cut.wait(None), Err(WaitError::Truncated | WaitError::Closed)));
         assert_eq!(closed.wait(None), Err(WaitError::Closed));
+        ends.join().unwrap();
+    });
+}
+
+/// Rooms for some: whoever takes away what fills them opens the gate for as many as there is room for then.
+fn empty(gate: &Arc<Gate>, filled: &Arc<AtomicUsize>, steps: usize) -> JoinHandle<()> {
+    let (gate, filled) = (Arc::clone(gate), Arc::clone(filled));
+    spawn(move || {
+        for _ in 0..steps {
+            let left = filled.fetch_sub(1, SeqCst) - 1;
+            if gate.is_asked() {
+                gate.grant(if left == 0 { usize::MAX } else { 1 }).fire();
+            }
+        }
+    })
+}
+
+fn thread_waits_at_a_gate_that_opens() {
+    let (gate, filled) = (Arc::new(Gate::default()), Arc::new(AtomicUsize::new(1)));
+    let opens = empty(&gate, &filled, 1);
+    assert_eq!(gate.ticket(1, || filled.load(SeqCst) == 0).wait(None), Ok(()));
+    opens.join().unwrap();
+}
+
+#[test]
+fn nobody_is_left_before_a_gate_that_opened() {
+    explore(thread_waits_at_a_gate_that_opens);
+    explore_all(thread_waits_at_a_gate_that_opens, 20_000);
+}
+
+#[test]
+fn nobody_is_left_before_a_gate_because_others_went_away() {
+    explore(|| {
+        let (gate, filled) = (Arc::new(Gate::default()), Arc::new(AtomicUsize::new(3)));
+        let opens = empty(&gate, &filled, 3);
+        let waits = [false, true, false].map(|gives_up| {
+            let (gate, filled) = (Arc::clone(&gate), Arc::clone(&filled));
+            spawn(move || {
+                let ticket = gate.ticket(2, || filled.load(SeqCst) < 2);
+                if !gives_up {
+                    assert_eq!(ticket.wait(None), Ok(()));
+                }
+            })
+        });
+        waits.into_iter().chain([opens]).for_each(|thread| thread.join().unwrap());
+    });
+}
+
+#[test]
+fn gate_that_ends_leaves_nobody_before_it() {
+    explore(|| {
+        let gate = Arc::new(Gate::default());
+        let ends = spawn({
+            let gate = Arc::clone(&gate);
+            move || gate.end(WaitError::Closed).fire()
+        });
+        assert_eq!(block_on(gate.ticket(1, || false)), Err(WaitError::Closed));
         ends.join().unwrap();
     });
 }

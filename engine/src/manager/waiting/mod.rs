@@ -17,6 +17,7 @@ mod cuts;
 mod error;
 #[cfg(test)]
 mod fixtures;
+mod gate;
 #[cfg(all(test, shuttle))]
 mod interleavings;
 mod long_poll;
@@ -36,6 +37,7 @@ pub use position::Position;
 pub use queue::{Completion, CompletionQueue};
 pub use ticket::Ticket;
 
+pub(crate) use gate::Gate;
 pub(crate) use long_poll::Readable;
 pub(crate) use position::Mark;
 pub(crate) use wakes::Wakes;
