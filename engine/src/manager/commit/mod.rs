@@ -38,7 +38,6 @@ use std::{
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     task::Waker,
-    time::Duration,
 };
 
 /// Part of the journal, in thousandths, from which on room is freed ahead of need.
@@ -94,9 +93,6 @@ pub(super) struct Committer {
     requests: Mutex<Requests>,
     requested: Condvar,
     is_stopping: AtomicBool,
-    /// Guards nothing but the sleep of those who wait for memory.
-    memory: Mutex<()>,
-    memory_freed: Condvar,
     /// Before it stand those who wait for room.
     gate: Gate,
     /// Woken by the pool when memory comes back.
@@ -136,8 +132,6 @@ impl Committer {
             requests: Mutex::default(),
             requested: Condvar::new(),
             is_stopping: AtomicBool::new(false),
-            memory: Mutex::new(()),
-            memory_freed: Condvar::new(),
             gate: Gate::default(),
             memory_waker: room::memory_waker(committer),
             failed: OnceLock::new(),
@@ -214,41 +208,6 @@ impl Committer {
         Ok(self.journal.get().is_none_or(|journal| journal.pending_bytes() < self.options.pending_bytes))
     }
 
-    /// Waits until an append may be made.
-    pub(super) fn wait_for_room(&self) -> Result<(), PartitionError> {
-        self.check()?;
-        match self.journal.get() {
-            Some(journal) if !self.is_polled => {
-                journal.wait_for_room(self.options.pending_bytes).map_err(|_| self.failure())
-            }
-            Some(journal) if journal.pending_bytes() >= self.options.pending_bytes => {
-                self.poll();
-                Ok(())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Waits until there may be memory to gather in.
-    pub(super) fn wait_for_memory(&self) -> Result<(), PartitionError> {
-        self.check()?;
-        if self.free_kept(usize::MAX) > 0 {
-            return Ok(());
-        }
-        self.request(|requests| requests.checkpoint_anyway = true);
-        if self.is_polled {
-            self.poll();
-            return Ok(());
-        }
-        let guard = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.pool.in_use() + self.options.piece_bytes > self.pool.limit() {
-            // Not told of memory that a reader lets go of: so look again now and then.
-            let soon = Duration::from_millis(5);
-            drop(self.memory_freed.wait_timeout(guard, soon).unwrap_or_else(PoisonError::into_inner));
-        }
-        Ok(())
-    }
-
     /// Leaves full pieces to be written.
     pub(super) fn write_pieces(&self, pieces: impl Iterator<Item = PieceWrite>) {
         if let Some(waiting) = self.pieces.get() {
@@ -307,7 +266,6 @@ impl Committer {
         for partition in self.partitions() {
             partition.fail(&cause);
         }
-        self.memory_freed.notify_all();
         self.gate.end(WaitError::Failed { cause }).fire();
     }
 

@@ -67,9 +67,6 @@ impl Committer {
             let Some(segment) = oldest else { break };
             freed += segment.upgrade().map_or(0, |segment| segment.release_oldest_piece());
         }
-        if freed > 0 {
-            self.memory_freed.notify_all();
-        }
         freed
     }
 }

@@ -42,6 +42,20 @@ impl Committer {
         Ok(ticket)
     }
 
+    /// Waits until an append of so many bytes is worth a try. Where the host moves the work on, this thread does.
+    pub(in crate::manager) fn wait_for_room(&self, bytes: usize) -> Result<(), PartitionError> {
+        let ticket = self.room(bytes)?;
+        if self.is_polled && !ticket.is_done() {
+            self.poll();
+            return Ok(());
+        }
+        match ticket.wait(None) {
+            Err(WaitError::Closed) => Err(PartitionError::Closed),
+            Err(_) => Err(self.failure()),
+            Ok(()) => Ok(()),
+        }
+    }
+
     /// Whether an append would be made, or fail: anything but have to wait.
     fn is_open(&self, bytes: usize) -> bool {
         self.check().is_err() || (self.journal_room() > 0 && self.has_memory(bytes))

@@ -226,7 +226,9 @@ impl Committer {
         let now = journal.mark();
         let partitions = self.partitions();
         self.choose_piece_bytes(&partitions);
-        let must_reach = if fill >= SPILL_FROM || is_short { journal.mark_to_free(SPILL_TO_FREE) } else { 0 };
+        // A block may find no place in a journal that is far from full.
+        let must_free = fill >= SPILL_FROM || is_short || anyway;
+        let must_reach = if must_free { journal.mark_to_free(SPILL_TO_FREE) } else { 0 };
         let mut reached = durable;
         for partition in &partitions {
             let Some(oldest) = partition.oldest_mark() else { continue };

@@ -29,7 +29,7 @@ use file::{FIRST_SEQUENCE, JournalFile};
 use pending::{Block, Pending};
 use ring::Ring;
 use std::sync::{
-    Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
+    Arc, Mutex, MutexGuard, OnceLock, PoisonError,
     atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
@@ -52,8 +52,6 @@ pub(super) struct Journal {
     blocks: Arc<BufferPool>,
     /// Guards the blocks that are not on their way yet; held while a frame is copied.
     pending: Mutex<Pending>,
-    /// Told when blocks went on their way, and when the journal fails.
-    room: Condvar,
     /// Bytes of frames in `pending`.
     pending_bytes: AtomicUsize,
     /// With so many bytes pending the writer wants to be woken.
@@ -101,7 +99,6 @@ impl Journal {
             options,
             blocks: BufferPool::new(usize::MAX),
             pending: Mutex::new(Pending::default()),
-            room: Condvar::new(),
             pending_bytes: AtomicUsize::new(0),
             wake_at: AtomicUsize::new(1),
             waker: OnceLock::new(),
@@ -186,18 +183,6 @@ impl Journal {
         self.blocks.take(bytes).map(Block::new)
     }
 
-    /// Waits until less than `limit` bytes wait to be written.
-    pub(super) fn wait_for_room(&self, limit: usize) -> Result<(), Failed> {
-        if self.pending_bytes() < limit {
-            return Ok(());
-        }
-        let mut pending = self.pending();
-        while self.pending_bytes() >= limit && !pending.has_failed() {
-            pending = self.room.wait(pending).unwrap_or_else(PoisonError::into_inner);
-        }
-        if pending.has_failed() { Err(Failed) } else { Ok(()) }
-    }
-
     /// Bytes that wait to be written.
     pub(super) fn pending_bytes(&self) -> usize {
         self.pending_bytes.load(Ordering::SeqCst)
@@ -210,7 +195,6 @@ impl Journal {
             self.pending_bytes.store(0, Ordering::SeqCst);
             pending.fail()
         };
-        self.room.notify_all();
         let cause: Arc<str> = cause.into();
         let mut wakes = Wakes::default();
         for ack in forgotten.into_iter().flat_map(|block| block.acks) {

@@ -193,7 +193,6 @@ impl Writer {
                 return;
             };
             self.full_at = None;
-            self.journal.room.notify_all();
             self.send(block, sequence, position);
             stepped.is_busy = true;
         }

@@ -140,10 +140,9 @@ impl Partition {
         durability: Durability,
     ) -> Result<Append, PartitionError> {
         loop {
-            self.committer.wait_for_room()?;
-            match self.append_batch(&mut batch, append, durability) {
-                Err(PartitionError::Log(LogError::NoMemory)) => self.committer.wait_for_memory()?,
-                result => return result,
+            match self.try_append(&mut batch, append, durability)? {
+                Some(append) => return Ok(append),
+                None => self.committer.wait_for_room(batch.bytes().len())?,
             }
         }
     }
@@ -158,26 +157,21 @@ impl Partition {
         append: AppendAsLeader,
         durability: Durability,
     ) -> Result<Append, TryAppendError> {
-        if !self.committer.has_room()? {
-            return Err(TryAppendError::Busy(batch));
-        }
-        match self.append_batch(&mut batch, append, durability) {
-            Err(PartitionError::Log(LogError::NoMemory)) => Err(TryAppendError::Busy(batch)),
-            result => Ok(result?),
-        }
+        self.try_append(&mut batch, append, durability)?.ok_or(TryAppendError::Busy(batch))
     }
 
-    fn append_batch(
+    /// `None` where it has to wait.
+    fn try_append(
         &self,
         batch: &mut ValidatedBatch,
         append: AppendAsLeader,
         durability: Durability,
-    ) -> Result<Append, PartitionError> {
-        self.append(durability, batch.bytes().len(), |log, gather| {
+    ) -> Result<Option<Append>, PartitionError> {
+        let appended = self.append_if_room(durability, batch.bytes().len(), |log, gather| {
             let (info, gathered) = log.append_batch_gathering(batch, append, gather)?;
             Ok(Some((info, gathered, batch.bytes())))
-        })?
-        .ok_or(PartitionError::Log(LogError::NothingToAppend))
+        })?;
+        appended.map(|append| append.ok_or(PartitionError::Log(LogError::NothingToAppend))).transpose()
     }
 
     /// Appends batches that a leader sent; `None` when nothing is left to append. See [`Log::append_as_follower`].
@@ -192,15 +186,30 @@ impl Partition {
         durability: Durability,
     ) -> Result<Option<Append>, PartitionError> {
         loop {
-            self.committer.wait_for_room()?;
-            let appended = self.append(durability, bytes.len(), |log, gather| {
+            let appended = self.append_if_room(durability, bytes.len(), |log, gather| {
                 let appended = log.append_set_gathering(bytes, leader_epoch, now_ms, gather)?;
                 Ok(appended.map(|(info, gathered)| (info, gathered, bytes)))
-            });
+            })?;
             match appended {
-                Err(PartitionError::Log(LogError::NoMemory)) => self.committer.wait_for_memory()?,
-                result => return result,
+                Some(append) => return Ok(append),
+                None => self.committer.wait_for_room(bytes.len())?,
             }
+        }
+    }
+
+    /// `None` where it has to wait, until the journal has taken more or there is memory.
+    fn append_if_room<'a>(
+        &self,
+        durability: Durability,
+        len: usize,
+        take: impl FnOnce(&mut Log, Option<&Gather<'_>>) -> Result<Option<Taken<'a>>, LogError>,
+    ) -> Result<Option<Option<Append>>, PartitionError> {
+        if !self.committer.has_room()? {
+            return Ok(None);
+        }
+        match self.append(durability, len, take) {
+            Err(PartitionError::Log(LogError::NoMemory)) => Ok(None),
+            result => result.map(Some),
         }
     }
 
