@@ -270,6 +270,12 @@ fn bytes_in(dir: &Path) -> u64 {
     bytes.sum()
 }
 
+/// Directories of deleted partitions.
+fn deleted_in(dir: &Path) -> Vec<String> {
+    let names = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    names.map(|name| name.to_string_lossy().into_owned()).filter(|name| name.ends_with("-delete")).collect()
+}
+
 impl Soak {
     fn generation(&mut self, number: u64, time: Duration, seed: u64) -> Result<Counts, String> {
         let (switch, failing) = (Switch::default(), failing_in(number));
@@ -297,6 +303,18 @@ impl Soak {
         }
         if failing.is_some() {
             refuses_and_goes_on(&shared, &mut Random::new(seed))?;
+        }
+        let retained = shared.manager.apply_retention();
+        if failing.is_none() && !(retained.failed.is_empty() && retained.kept.is_empty()) {
+            return Err(format!("retention: {:?}, {:?}", retained.failed, retained.kept));
+        }
+        for partition in 0..PARTITIONS {
+            let open = shared.manager.get(&name(partition)).ok_or("a partition is not there")?;
+            shared.ledger(partition).forget(kind_of(partition), open.offsets().log_start);
+        }
+        let sound = self.dirs.iter().enumerate().filter(|(number, _)| failing != Some(*number));
+        if let Some(left) = sound.flat_map(|(_, dir)| deleted_in(dir)).next() {
+            return Err(format!("{left} was deleted and stays"));
         }
         rest(&shared.manager, failing)?;
         if seed.is_multiple_of(2) {
@@ -361,8 +379,6 @@ fn refuses_and_goes_on(shared: &Shared, random: &mut Random) -> Result<(), Strin
                 return Err(format!("partition {partition} of a failed directory: {appended:?}"));
             }
         }
-        let open = shared.manager.get(&name(partition)).ok_or("a partition is not there")?;
-        shared.ledger(partition).forget(kind_of(partition), open.offsets().log_start);
     }
     let directories = shared.manager.failed_directories().len();
     if failed == 0 || failed == PARTITIONS || directories != 1 {
