@@ -4,7 +4,7 @@ use super::{
     Log, LogError,
     epochs::EpochCache,
     open,
-    producers::{Claims, VerificationGuard},
+    producers::{Claims, CompletedTxn, VerificationGuard},
     roll::{self, ActiveSegment},
     state::LogOffsetMetadata,
     validate::ValidatedBatch,
@@ -13,9 +13,8 @@ use crate::{
     format::{
         batch::{self, BatchHeader, Batches, Frame},
         control::EndTxnMarker,
-        index_entry::AbortedTxn,
     },
-    segment::{Footprint, Gather, Segment},
+    segment::{Footprint, Gather, Segment, SegmentError},
     types::{LeaderEpoch, Offset, Timestamp},
 };
 use std::sync::Arc;
@@ -301,13 +300,12 @@ impl Log {
         if was_empty {
             self.segment_first_timestamp = incoming.headers.first().and_then(BatchHeader::max_timestamp);
         }
-        let aborted = self.note_producers(incoming);
+        let completed = self.note_producers(incoming);
         self.producers.set_end_offset(next_offset);
+        let completed = self.complete(&active, completed);
         self.publish(next_offset, active.base_offset(), active.size());
         // The index of aborted transactions is made from the log again if this fails.
-        for txn in aborted {
-            active.append_txn(txn).map_err(|error| self.poison(error))?;
-        }
+        completed.map_err(|error| self.poison(error))?;
         if incoming.gather.is_some() {
             self.note_journalled();
         }
@@ -345,16 +343,28 @@ impl Log {
         if epochs == *known { Ok(()) } else { self.add_epochs(epochs, &known) }
     }
 
-    /// Takes note of all batches of a set, then ends their transactions: what else began in the set counts for the last
-    /// stable offset that the index of aborted transactions keeps.
-    fn note_producers(&mut self, incoming: &Incoming<'_>) -> Vec<AbortedTxn> {
+    /// Takes note of all batches of a set; the transactions that they end.
+    fn note_producers(&mut self, incoming: &Incoming<'_>) -> Vec<CompletedTxn> {
         let mut completed = Vec::new();
         let mut markers = incoming.markers.iter().peekable();
         for (index, header) in incoming.headers.iter().enumerate() {
             let marker = markers.next_if(|(at, _)| *at == index).map(|(_, marker)| *marker);
             completed.extend(self.producers.note(header, marker));
         }
-        completed.into_iter().filter_map(|txn| self.producers.complete(txn)).collect()
+        completed
+    }
+
+    /// Ends transactions once all of a set is noted: what else began in it counts for the last stable offset that the index
+    /// of aborted transactions keeps. The index comes first: until it tells of a transaction, readers of what is committed
+    /// must not get beyond its beginning (`UnifiedLog.append`).
+    fn complete(&mut self, active: &Segment, completed: Vec<CompletedTxn>) -> Result<(), SegmentError> {
+        for txn in completed {
+            if let Some(aborted) = self.producers.aborted(&txn) {
+                active.append_txn(aborted)?;
+            }
+            self.producers.complete(txn);
+        }
+        Ok(())
     }
 
     /// Lets readers see the new end.

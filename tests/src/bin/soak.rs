@@ -1,6 +1,10 @@
 //! `soak --minutes 20 [--seed n]`: see `duramen_tests::soak`. Works in the temporary directory and cleans up.
 
+use duramen_tests::soak::Heap;
 use std::{process::ExitCode, time::Duration};
+
+#[global_allocator]
+static HEAP: Heap = Heap;
 
 fn argument(name: &str, default: u64) -> u64 {
     let mut arguments = std::env::args().skip_while(|argument| argument != name).skip(1);

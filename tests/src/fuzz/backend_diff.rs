@@ -10,7 +10,10 @@ use crate::{
     disk::SimDisk,
     history::{self, History},
 };
-use duramen::storage::{DEFAULT_RING_ENTRIES, EntryKind, Posix, Storage, Uring, read_file};
+use duramen::{
+    Background,
+    storage::{DEFAULT_RING_ENTRIES, EntryKind, Posix, Storage, Uring, read_file},
+};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -93,30 +96,50 @@ impl Subject {
     }
 }
 
-/// Does one thing to every backend and compares.
-fn compare<T: PartialEq + std::fmt::Debug>(run: impl Fn(&Arc<dyn Storage>) -> Vec<T>) {
-    let model = Subject::simulated();
-    let expected = run(&model.storage);
-    let expected_files = model.files();
-    for subject in [Some(Subject::posix()), Subject::uring()].into_iter().flatten() {
-        let found = run(&subject.storage);
-        for (number, (found, expected)) in found.iter().zip(&expected).enumerate() {
-            assert!(found == expected, "answer {number}\n{}: {found:?}\n{}: {expected:?}", subject.name, model.name);
+/// What a run answered, and the files that it left.
+struct Outcome {
+    answers: Vec<String>,
+    files: Files,
+}
+
+impl Outcome {
+    fn of(subject: &Subject, run: impl Fn(&Arc<dyn Storage>) -> Vec<String>) -> Self {
+        Self { answers: run(&subject.storage), files: subject.files() }
+    }
+
+    fn check(&self, name: &str, expected: &Self) {
+        for (number, (found, expected)) in self.answers.iter().zip(&expected.answers).enumerate() {
+            assert!(found == expected, "answer {number}\n{name}: {found:?}\nthe simulated disk: {expected:?}");
         }
-        assert_eq!(found.len(), expected.len(), "answers of {}", subject.name);
-        compare_files(subject.name, &subject.files(), &expected_files);
+        assert_eq!(self.answers.len(), expected.answers.len(), "answers of {name}");
+        let names = |files: &Files| files.keys().cloned().collect::<Vec<_>>();
+        assert_eq!(names(&self.files), names(&expected.files), "names on {name} and on the simulated disk");
+        for (path, bytes) in &self.files {
+            let expected = expected.files.get(path);
+            assert!(Some(bytes) == expected, "{}: bytes on {name} and on the simulated disk", path.display());
+        }
     }
 }
 
-fn compare_files(name: &str, found: &Files, expected: &Files) {
-    let names = |files: &Files| files.keys().cloned().collect::<Vec<_>>();
-    assert_eq!(names(found), names(expected), "names on {name} and on the simulated disk");
-    for (path, bytes) in found {
-        assert!(Some(bytes) == expected.get(path), "{}: bytes on {name} and on the simulated disk", path.display());
+/// Does one thing to every backend and compares.
+fn compare(run: impl Fn(&Arc<dyn Storage>) -> Vec<String>) {
+    let expected = Outcome::of(&Subject::simulated(), &run);
+    for subject in [Some(Subject::posix()), Subject::uring()].into_iter().flatten() {
+        Outcome::of(&subject, &run).check(subject.name, &expected);
     }
 }
 
-/// A third of the inputs are calls of a storage, a third steps of one log, a third appends to a log manager.
+/// A log manager that the host polls, on every backend, beside one on the simulated disk that has its own threads.
+fn compare_polled(data: &[u8]) {
+    let expected = Outcome::of(&Subject::simulated(), |storage| managed::run(storage, Background::Threads, data));
+    for subject in [Some(Subject::simulated()), Some(Subject::posix()), Subject::uring()].into_iter().flatten() {
+        let polled = Outcome::of(&subject, |storage| managed::run(storage, Background::Host, data));
+        polled.check(&format!("{}, polled", subject.name), &expected);
+    }
+}
+
+/// A third of the inputs are calls of a storage, a third steps of one log, a third appends to a log manager, which has its
+/// own threads or is polled.
 pub(super) fn backend_diff(data: &[u8]) {
     let Some((first, rest)) = data.split_first() else {
         return;
@@ -125,7 +148,8 @@ pub(super) fn backend_diff(data: &[u8]) {
     match first % 3 {
         0 => compare(|storage| calls::run(storage, rest)),
         1 => compare(|storage| log(storage, rest, first & 4 != 0)),
-        _ => compare(|storage| managed::run(storage, rest)),
+        _ if first / 3 % 2 == 0 => compare(|storage| managed::run(storage, Background::Threads, rest)),
+        _ => compare_polled(rest),
     }
 }
 

@@ -1,7 +1,14 @@
-//! Consumers at the tail of every partition: each offset comes once, in order, with the record that belongs there.
+//! Consumers at the tail of every partition: each offset comes once, in order, with the record that belongs there; one that
+//! reads committed records sees all of those and no other.
 
 use super::{CONSUMERS, Kind, PARTITIONS, Shared, kind_of, name};
-use duramen::{Fetch, Isolation, LongPoll, Partition, format::batch::Batches};
+use duramen::{
+    Fetch, Isolation, LongPoll, Partition,
+    format::{
+        batch::{Batch, Batches},
+        index_entry::AbortedTxn,
+    },
+};
 use std::{
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
@@ -16,13 +23,23 @@ struct Cursor {
     open: Option<Arc<Partition>>,
     incarnation: u64,
     offset: i64,
+    isolation: Isolation,
 }
 
-/// Reads until the end.
+/// Reads what is committed by replicas until the end.
 pub(super) fn run(shared: &Shared, number: usize, end: Instant) -> Result<(), String> {
-    let own = (number..PARTITIONS).step_by(CONSUMERS);
+    read(shared, (number..PARTITIONS).step_by(CONSUMERS), Isolation::HighWatermark, end)
+}
+
+/// Reads what is committed by transactions until the end.
+pub(super) fn run_committed(shared: &Shared, end: Instant) -> Result<(), String> {
+    let own = (0..PARTITIONS).filter(|partition| kind_of(*partition) == Kind::Transactional);
+    read(shared, own, Isolation::ReadCommitted, end)
+}
+
+fn read(shared: &Shared, own: impl Iterator<Item = usize>, isolation: Isolation, end: Instant) -> Result<(), String> {
     let mut cursors: Vec<Cursor> =
-        own.map(|partition| Cursor { partition, open: None, incarnation: 0, offset: 0 }).collect();
+        own.map(|partition| Cursor { partition, open: None, incarnation: 0, offset: 0, isolation }).collect();
     while Instant::now() < end && !shared.is_over.load(Ordering::Relaxed) {
         let mut poll = LongPoll::new(2000);
         for cursor in &mut cursors {
@@ -43,7 +60,7 @@ impl Cursor {
         }
         let Some(open) = self.open.clone() else { return Ok(()) };
         self.offset = self.offset.max(open.offsets().log_start);
-        let fetch = Fetch { isolation: Isolation::HighWatermark, ..Fetch::from(self.offset) };
+        let fetch = Fetch { isolation: self.isolation, ..Fetch::from(self.offset) };
         let fetched = match open.read_or_watch(fetch, poll) {
             Ok(fetched) => fetched,
             // Retention was faster, or the partition was deleted.
@@ -68,20 +85,29 @@ impl Cursor {
                 return Err(format!("partition {partition}: {found} follows where {} is due", self.offset));
             }
             if !header.attributes().is_control() {
-                self.check_records(shared, &batch)?;
+                self.check_records(shared, &batch, &fetched.aborted)?;
             }
             self.offset = header.next_offset();
         }
         Ok(())
     }
 
-    fn check_records(&self, shared: &Shared, batch: &duramen::format::batch::Batch<'_>) -> Result<(), String> {
+    fn check_records(&self, shared: &Shared, batch: &Batch<'_>, aborted: &[AbortedTxn]) -> Result<(), String> {
         let mut scratch = Vec::new();
         for record in batch.records(&mut scratch, 1 << 20).map_err(|error| error.to_string())? {
             let record = record.map_err(|error| error.to_string())?;
-            let said = record.value().and_then(|value| value.split(|byte| *byte == b' ').next());
-            if said != Some(record.offset().to_string().as_bytes()) {
+            let mut said = record.value().unwrap_or_default().split(|byte| *byte == b' ');
+            if said.next() != Some(record.offset().to_string().as_bytes()) {
                 return Err(format!("partition {}: another record at {}", self.partition, record.offset()));
+            }
+            if self.isolation == Isolation::ReadCommitted {
+                // A producer has a partition to itself, so what lies between is its own.
+                let is_aborted = aborted.iter().any(|it| (it.first_offset..it.last_offset).contains(&record.offset()));
+                if said.next() != Some(if is_aborted { b"abort" } else { b"commit" }) {
+                    let (partition, offset) = (self.partition, record.offset());
+                    return Err(format!("partition {partition}: {offset} is taken for aborted: {is_aborted}"));
+                }
+                shared.counts.records_decided.fetch_add(1, Ordering::Relaxed);
             }
             shared.counts.records_read.fetch_add(1, Ordering::Relaxed);
         }

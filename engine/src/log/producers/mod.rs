@@ -141,14 +141,20 @@ impl ProducerState {
         completed
     }
 
-    /// Moves a transaction from the open to the ended ones; an aborted one yields its index entry.
-    pub(crate) fn complete(&mut self, txn: CompletedTxn) -> Option<AbortedTxn> {
+    /// The index entry of a transaction that ends, if it is aborted.
+    pub(crate) fn aborted(&self, txn: &CompletedTxn) -> Option<AbortedTxn> {
         let others = self.ongoing.iter().find(|(_, producer_id)| **producer_id != txn.producer_id);
         let last_stable_offset = others.map_or(txn.last_offset.saturating_add(1), |(first_offset, _)| *first_offset);
+        let CompletedTxn { producer_id, first_offset, last_offset, committed } = *txn;
+        (!committed).then_some(AbortedTxn { producer_id, first_offset, last_offset, last_stable_offset })
+    }
+
+    /// Moves a transaction from the open to the ended ones; an aborted one yields its index entry.
+    pub(crate) fn complete(&mut self, txn: CompletedTxn) -> Option<AbortedTxn> {
+        let aborted = self.aborted(&txn);
         self.ongoing.remove(&txn.first_offset);
         self.unreplicated.insert(txn.first_offset, txn.last_offset);
-        let CompletedTxn { producer_id, first_offset, last_offset, committed } = txn;
-        (!committed).then_some(AbortedTxn { producer_id, first_offset, last_offset, last_stable_offset })
+        aborted
     }
 
     /// Transactions whose marker lies below the high watermark no longer hold the last stable offset back.

@@ -6,8 +6,8 @@
 use super::Input;
 use crate::history::NOW_MS;
 use duramen::{
-    AppendAsLeader, DirectoryOptions, Durability, Fetch, HighWatermarkPolicy, Isolation, LogConfig, LogManager,
-    ManagerOptions, Partition, Ticket, TopicPartition, ValidationPolicy,
+    AppendAsLeader, Background, DirectoryOptions, Durability, Fetch, HighWatermarkPolicy, Isolation, LogConfig,
+    LogManager, ManagerOptions, Partition, Ticket, TopicPartition, ValidationPolicy,
     format::{
         batch::{Batches, assign_in_place},
         builder::BatchBuilder,
@@ -17,6 +17,7 @@ use duramen::{
 };
 use std::{
     sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -24,22 +25,26 @@ const PARTITIONS: u8 = 3;
 const MAX_STEPS: usize = 40;
 /// More than any wait takes.
 const LIMIT: Duration = Duration::from_secs(60);
+/// More polls than an append needs to become durable, on a slow disk too.
+const MAX_POLLS: u32 = 20_000_000;
 
 struct Managed<'a> {
     storage: &'a Arc<dyn Storage>,
+    background: Background,
     manager: LogManager,
     tickets: Vec<Ticket>,
     serial: u32,
     answers: Vec<String>,
 }
 
-fn open(storage: &Arc<dyn Storage>) -> LogManager {
+fn open(storage: &Arc<dyn Storage>, background: Background) -> LogManager {
     let directory =
         DirectoryOptions { now_ms: Some(NOW_MS), lock_timeout: Duration::from_secs(2), ..DirectoryOptions::default() };
     let options = ManagerOptions {
         journal_bytes: 128 << 10,
         gather_bytes: 1 << 20,
         piece_bytes: 4096,
+        background,
         high_watermark: HighWatermarkPolicy::LogEnd,
         now_ms: Some(NOW_MS),
         directory,
@@ -49,10 +54,10 @@ fn open(storage: &Arc<dyn Storage>) -> LogManager {
 }
 
 /// Runs the steps and gives what they answered.
-pub(super) fn run(storage: &Arc<dyn Storage>, data: &[u8]) -> Vec<String> {
-    let manager = open(storage);
+pub(super) fn run(storage: &Arc<dyn Storage>, background: Background, data: &[u8]) -> Vec<String> {
+    let manager = open(storage, background);
     manager.prepare().unwrap();
-    let mut managed = Managed { storage, manager, tickets: Vec::new(), serial: 0, answers: Vec::new() };
+    let mut managed = Managed { storage, background, manager, tickets: Vec::new(), serial: 0, answers: Vec::new() };
     let mut input = Input(data);
     for _ in 0..MAX_STEPS {
         if input.is_empty() {
@@ -99,7 +104,8 @@ impl Managed<'_> {
                 self.settle();
                 self.manager.checkpoint().unwrap();
             }
-            12 | 13 => self.answers.push(content(&partition)),
+            12 => self.answers.push(content(&partition)),
+            13 => self.move_on(input.byte()),
             14 => self.restart(true),
             _ => self.restart(false),
         }
@@ -127,9 +133,36 @@ impl Managed<'_> {
         self.tickets.extend(appended.map(duramen::Append::into_ticket));
     }
 
+    /// A few polls, and perhaps a tick, of what may be on its way; threads do it by themselves.
+    fn move_on(&self, how: u8) {
+        if self.background == Background::Host {
+            for _ in 0..how % 4 {
+                self.manager.poll();
+            }
+            if how & 4 != 0 {
+                self.manager.tick();
+            }
+        }
+    }
+
+    /// Polls until a ticket has its answer. Never ends by hanging.
+    fn poll_for(&self, ticket: &Ticket) {
+        for _ in 0..MAX_POLLS {
+            if self.background == Background::Threads || ticket.is_done() {
+                return;
+            }
+            if !self.manager.poll() {
+                thread::yield_now();
+            }
+        }
+        let (position, offset, metrics) = (ticket.position(), ticket.offset(), self.manager.metrics());
+        panic!("{MAX_POLLS} polls do not bring {position:?} to {offset}: {metrics:?}");
+    }
+
     /// Waits until every append is as durable as it was to be.
     fn settle(&mut self) {
-        for ticket in self.tickets.drain(..) {
+        for ticket in std::mem::take(&mut self.tickets) {
+            self.poll_for(&ticket);
             self.answers.push(format!("{:?}", ticket.wait(Some(Instant::now() + LIMIT))));
         }
     }
@@ -143,7 +176,7 @@ impl Managed<'_> {
         // The lock goes with the manager, which has to go first.
         let gone = LogManager::open_on(Vec::new(), ManagerOptions::default()).unwrap();
         drop(std::mem::replace(&mut self.manager, gone));
-        self.manager = open(self.storage);
+        self.manager = open(self.storage, self.background);
         self.manager.prepare().unwrap();
         for number in 0..usize::from(PARTITIONS) {
             let partition = self.partition(number);
