@@ -19,7 +19,10 @@ pub use replay::JournalReplay;
 pub(crate) use replay::replay;
 pub(super) use writer::{PieceWrite, Writer};
 
-use super::{metrics::Metrics, waiting::Wakes};
+use super::{
+    metrics::Metrics,
+    waiting::{Sleeper, Wakes},
+};
 use crate::{
     format::{journal as format, uuid::Uuid},
     storage::{BufferPool, QueueWaker, Storage, StorageError},
@@ -30,7 +33,7 @@ use pending::{Block, Pending};
 use ring::Ring;
 use std::sync::{
     Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
-    atomic::{AtomicU64, AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
 
 /// How a journal is made.
@@ -54,11 +57,18 @@ pub(super) struct Journal {
     pending: Mutex<Pending>,
     /// Told when blocks went on their way, and when the journal fails.
     room: Condvar,
+    /// How many wait for that: to tell nobody costs a system call.
+    waiting_for_room: AtomicUsize,
     /// Bytes of frames in `pending`.
     pending_bytes: AtomicUsize,
     /// With so many bytes pending the writer wants to be woken.
     wake_at: AtomicUsize,
+    /// Wakes the thread that steps the writer.
     waker: OnceLock<Arc<QueueWaker>>,
+    /// Wakes the thread that is to step the writer.
+    sleeper: Arc<Sleeper>,
+    /// Whether nobody is to wait for work any more.
+    is_ending: AtomicBool,
     /// Number of the block that takes the next frame.
     filling: AtomicU64,
     /// Number below which all blocks are durable.
@@ -91,6 +101,7 @@ impl Journal {
         id: Uuid,
         options: JournalOptions,
         metrics: &Arc<Metrics>,
+        sleeper: &Arc<Sleeper>,
     ) -> Result<(Arc<Self>, Writer), StorageError> {
         let file = JournalFile::create(storage, id, options.bytes)?;
         let ring = Ring::new(file.end(), FIRST_SEQUENCE);
@@ -101,9 +112,12 @@ impl Journal {
             blocks: BufferPool::new(usize::MAX),
             pending: Mutex::new(Pending::default()),
             room: Condvar::new(),
+            waiting_for_room: AtomicUsize::new(0),
             pending_bytes: AtomicUsize::new(0),
             wake_at: AtomicUsize::new(1),
             waker: OnceLock::new(),
+            sleeper: Arc::clone(sleeper),
+            is_ending: AtomicBool::new(false),
             filling: AtomicU64::new(FIRST_SEQUENCE),
             durable: AtomicU64::new(FIRST_SEQUENCE),
             freed: AtomicU64::new(0),
@@ -167,16 +181,33 @@ impl Journal {
             self.pending_bytes.fetch_add(len, Ordering::SeqCst) + len
         };
         if waiting >= self.wake_at.load(Ordering::SeqCst) {
-            self.wake();
+            self.wake_writer();
+            self.sleeper.mention();
         }
         Ok(())
     }
 
-    /// Wakes the writer, to look at what there is to do.
+    /// Lets whoever steps the writer, or is to step it, look at what there is to do.
     pub(super) fn wake(&self) {
+        self.wake_writer();
+        self.sleeper.wake();
+    }
+
+    fn wake_writer(&self) {
         if let Some(waker) = self.waker.get() {
             waker.wake();
         }
+    }
+
+    /// Lets nobody wait for work any more.
+    pub(super) fn end(&self) {
+        self.is_ending.store(true, Ordering::SeqCst);
+        self.wake();
+    }
+
+    /// Whether frames wait of which the writer wants to be told.
+    pub(super) fn wants_writer(&self) -> bool {
+        self.pending_bytes() >= self.wake_at.load(Ordering::SeqCst)
     }
 
     fn new_block(&self, frame_bytes: usize) -> Option<Block> {
@@ -190,10 +221,18 @@ impl Journal {
             return Ok(());
         }
         let mut pending = self.pending();
+        self.waiting_for_room.fetch_add(1, Ordering::SeqCst);
         while self.pending_bytes() >= limit && !pending.has_failed() {
             pending = self.room.wait(pending).unwrap_or_else(PoisonError::into_inner);
         }
+        self.waiting_for_room.fetch_sub(1, Ordering::SeqCst);
         if pending.has_failed() { Err(Failed) } else { Ok(()) }
+    }
+
+    fn tell_of_room(&self) {
+        if self.waiting_for_room.load(Ordering::SeqCst) > 0 {
+            self.room.notify_all();
+        }
     }
 
     /// Bytes that wait to be written.
@@ -201,20 +240,21 @@ impl Journal {
         self.pending_bytes.load(Ordering::SeqCst)
     }
 
-    /// Takes nothing any more; who waits for what was not written yet is told.
-    pub(super) fn fail(&self, cause: &str) {
+    /// Takes nothing any more; who waits for what was not written yet is to be told.
+    pub(super) fn fail(&self, cause: &str) -> Wakes {
         let forgotten = {
             let mut pending = self.pending();
             self.pending_bytes.store(0, Ordering::SeqCst);
             pending.fail()
         };
-        self.room.notify_all();
+        self.tell_of_room();
         let cause: Arc<str> = cause.into();
         let mut wakes = Wakes::default();
         for ack in forgotten.into_iter().flat_map(|block| block.acks) {
             wakes.append(ack.watch.fail(Arc::clone(&cause)));
         }
-        wakes.fire();
+        self.wake();
+        wakes
     }
 
     /// Part of the ring that blocks below `mark` use, from 0 to 1000; more than 0 if there are any.

@@ -27,6 +27,7 @@ mod slot;
 mod sync;
 mod thresholds;
 mod ticket;
+mod turns;
 mod wakes;
 mod watch;
 
@@ -38,5 +39,6 @@ pub use ticket::Ticket;
 
 pub(crate) use long_poll::Readable;
 pub(crate) use position::Mark;
+pub(crate) use turns::{Sleeper, Turns, Work};
 pub(crate) use wakes::Wakes;
-pub(crate) use watch::Watch;
+pub(crate) use watch::{Mover, Watch};
