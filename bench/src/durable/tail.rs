@@ -185,7 +185,7 @@ impl Reader {
         let first = consumer.offset;
         for batch in self.buffer.chunks_exact(self.shared.batch_bytes) {
             let base = batch.first_chunk().map(|bytes| Offset::from_be_bytes(*bytes));
-            if base != Some(consumer.offset) || batch.get(MAGIC_AT..) != Some(&self.expected) {
+            if base != Some(consumer.offset) || batch.get(MAGIC_AT..) != Some(self.expected.as_slice()) {
                 let name = consumer.partition.name();
                 return Err(format!("{name}: offset {} reads as something else", consumer.offset).into());
             }

@@ -312,7 +312,7 @@ fn start(number: usize, path: PathBuf, home: LogDirectory, options: &ManagerOpti
     let mut threads = Vec::new();
     if !is_polled {
         let journal = Arc::clone(&committer);
-        threads.push(spawn(format!("duramen-log-{number}"), move || work_on_journal(&journal)));
+        threads.push(spawn(format!("duramen-log-{number}"), move || journal.work_on_journal()));
         let sync = Arc::clone(&committer);
         threads.push(spawn(format!("duramen-sync-{number}"), move || work_on_syncs(&sync)));
     }
@@ -329,13 +329,6 @@ pub(super) fn spawn(name: String, work: impl FnOnce() + Send + 'static) -> JoinH
     // As `thread::spawn`, which ends the process's part that cannot go on where the machine has no thread left.
     #[allow(clippy::expect_used)]
     thread::Builder::new().name(name).spawn(work).expect("a thread for a log directory")
-}
-
-fn work_on_journal(committer: &Committer) {
-    let Some(mut writer) = committer.take_writer() else { return };
-    while !committer.is_stopping() || !writer.is_idle() {
-        committer.step_journal(&mut writer, true);
-    }
 }
 
 fn work_on_syncs(committer: &Committer) {

@@ -116,9 +116,13 @@ impl QueueWaker {
         }
     }
 
-    /// Takes the signal back, after a wait.
-    pub(super) fn reset(&self) {
+    /// Announces that there is no wait any more.
+    pub(super) fn end(&self) {
         self.is_waiting.store(false, Ordering::SeqCst);
+    }
+
+    /// Takes the signal back, after it was seen.
+    pub(super) fn reset(&self) {
         // Nothing to read is no error here.
         let _ = self.event.read();
     }
@@ -184,8 +188,9 @@ impl Queue for InlineQueue {
         if self.ended.is_empty() && wait == Wait::UntilWoken {
             // An interruption looks like a wake-up, after which the caller looks again in any case.
             let _ = poll(&mut [PollFd::new(self.waker.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE);
+            self.waker.reset();
         }
-        self.waker.reset();
+        self.waker.end();
         ended.append(&mut self.ended);
     }
 

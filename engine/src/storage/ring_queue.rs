@@ -85,6 +85,7 @@ impl RingQueue {
         for completion in self.ring.completion() {
             if completion.user_data() == WOKEN {
                 self.is_watching = false;
+                self.waker.reset();
                 continue;
             }
             let slot = usize::try_from(completion.user_data()).unwrap_or(usize::MAX);
@@ -133,9 +134,7 @@ impl Queue for RingQueue {
             self.watch();
         }
         self.enter(usize::from(must_wait));
-        if wait == Wait::UntilWoken {
-            self.waker.reset();
-        }
+        self.waker.end();
         self.collect(ended);
     }
 

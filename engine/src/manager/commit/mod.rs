@@ -9,6 +9,7 @@ mod pieces;
 mod room;
 mod route;
 mod space;
+mod stepping;
 mod syncs;
 
 pub(super) use route::Route;
@@ -20,7 +21,7 @@ use super::{
     metrics::{DirectoryMetrics, Metrics},
     options::{Background, ManagerOptions},
     partition::{Durability, Partition, PartitionError},
-    waiting::{Gate, WaitError},
+    waiting::{Gate, Turns, WaitError},
 };
 use crate::{
     format::names,
@@ -77,10 +78,10 @@ pub(super) struct Committer {
     /// The journal's mark when the upkeep last looked.
     seen_mark: AtomicU64,
     journal: OnceLock<Arc<Journal>>,
-    /// Guards the writer of the journal, for the thread that steps it.
-    writer: Mutex<Option<Writer>>,
-    /// Told once there is a writer.
-    has_writer: Condvar,
+    /// Guards the making of the journal.
+    making: Mutex<()>,
+    /// The writer of the journal, for the threads that step it.
+    turns: Turns<Writer>,
     /// Guards the pieces that wait to be written; held for a few instructions.
     pieces: OnceLock<Arc<Mutex<VecDeque<PieceWrite>>>>,
     /// Guards whose pieces are in their files and stay in memory for readers, the oldest first. Keeps no segment, and with it
@@ -123,8 +124,8 @@ impl Committer {
             seen_mark: AtomicU64::new(0),
             options: options.clone(),
             journal: OnceLock::new(),
-            writer: Mutex::new(None),
-            has_writer: Condvar::new(),
+            making: Mutex::new(()),
+            turns: Turns::default(),
             pieces: OnceLock::new(),
             kept: Mutex::default(),
             stalled: Mutex::default(),
@@ -261,7 +262,7 @@ impl Committer {
         // As where the sync of a log fails: the next open must not believe the page cache.
         let _ = self.storage.open(Path::new(names::FAILED_SYNC), Access::Create);
         if let Some(journal) = self.journal.get() {
-            journal.fail(&cause);
+            journal.fail(&cause).fire();
         }
         for partition in self.partitions() {
             partition.fail(&cause);

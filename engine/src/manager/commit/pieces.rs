@@ -9,7 +9,7 @@ const FREE_STEP: u64 = 30;
 
 impl Committer {
     /// Moves on what can be moved; whether anything was. With `wait`, waits first for something to do.
-    pub(in crate::manager) fn step_journal(&self, writer: &mut Writer, wait: bool) -> bool {
+    pub(super) fn step_journal(&self, writer: &mut Writer, wait: bool) -> bool {
         let stepped = writer.step(wait, self.is_polled);
         if let Some(error) = stepped.failed {
             self.fail(&error.to_string());
@@ -28,22 +28,22 @@ impl Committer {
         }
         if stepped.is_journal_full {
             self.request(|requests| requests.checkpoint_anyway = true);
-        } else if stepped.is_busy && self.is_checkpoint_due() {
-            self.request(|requests| requests.checkpoint = true);
+        } else if stepped.is_busy {
+            self.ask_for_room();
         }
+        stepped.wakes.fire();
         self.tell_of_room_by_thread(stepped.is_busy);
         stepped.is_busy
     }
 
-    /// Whether the journal has filled up to where room should be freed: again only when it has filled further, so that a
-    /// checkpoint that could free little is not followed by the next at once.
-    fn is_checkpoint_due(&self) -> bool {
+    /// Asks for a checkpoint if the journal has filled up to where room should be freed: again only when it has filled
+    /// further, so that a checkpoint that could free little is not followed by the next at once.
+    pub(super) fn ask_for_room(&self) {
         let fill = self.journal.get().map_or(0, |journal| journal.fill_per_mille());
-        let is_due = fill >= self.free_from.load(Ordering::Relaxed);
-        if is_due {
+        if fill >= self.free_from.load(Ordering::Relaxed) {
             self.free_from.store(fill + FREE_STEP, Ordering::Relaxed);
+            self.request(|requests| requests.checkpoint = true);
         }
-        is_due
     }
 
     /// Forgets segments that let go of their pieces themselves: rolled, cut, at rest or gone.

@@ -7,7 +7,7 @@ use crate::{
         deletion::unique_id,
         events::Event,
         histogram::Recorder,
-        journal::{Journal, JournalOptions, Writer},
+        journal::{Journal, JournalOptions},
         partition::{Begun, Partition},
         waiting::Wakes,
     },
@@ -73,17 +73,15 @@ impl Committer {
 
     /// Ends the threads.
     pub(in crate::manager) fn stop(&self) {
-        self.is_stopping.store(true, Ordering::Release);
-        // Under the locks, so that nobody goes to sleep without having seen it.
+        self.is_stopping.store(true, Ordering::SeqCst);
+        // Under the lock, so that nobody goes to sleep without having seen it.
         drop(self.requests());
         self.requested.notify_all();
-        drop(self.writer.lock().unwrap_or_else(PoisonError::into_inner));
-        self.has_writer.notify_all();
-        self.wake_journal();
+        self.stop_stepping();
     }
 
     pub(in crate::manager) fn is_stopping(&self) -> bool {
-        self.is_stopping.load(Ordering::Acquire)
+        self.is_stopping.load(Ordering::SeqCst)
     }
 
     /// Lets partitions to which nothing was appended since the last time write what they gathered, and hold no memory.
@@ -113,8 +111,7 @@ impl Committer {
 
     /// Makes the journal, if there is none and there is to be one.
     pub(in crate::manager) fn make_journal(&self) -> Result<(), StorageError> {
-        // Guards the making.
-        let mut made = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let _guard = self.making.lock().unwrap_or_else(PoisonError::into_inner);
         if self.journal.get().is_some() || self.options.journal_bytes == 0 {
             return Ok(());
         }
@@ -123,16 +120,15 @@ impl Committer {
             block_bytes: self.options.journal_block_bytes,
             in_flight: self.options.journal_writes.clamp(1, MAX_JOURNAL_WRITES),
         };
-        match Journal::create(&self.storage, unique_id(), options, &self.metrics) {
+        match Journal::create(&self.storage, unique_id(), options, &self.metrics, self.turns.sleeper()) {
             Ok((journal, writer)) => {
                 let is_first = self.pieces.set(writer.pieces()).is_ok() && self.journal.set(journal).is_ok();
                 debug_assert!(is_first, "it is made once");
-                *made = Some(writer);
+                self.turns.put(writer);
                 self.events.note(Event::JournalMade { bytes: self.options.journal_bytes });
                 if let Some(cause) = self.storage.ring_refused() {
                     self.events.note(Event::RingRefused { cause });
                 }
-                self.has_writer.notify_all();
                 Ok(())
             }
             Err(error) => {
@@ -144,15 +140,6 @@ impl Committer {
         }
     }
 
-    /// Waits for the writer, for the thread that steps it; `None` once the work is to end.
-    pub(in crate::manager) fn take_writer(&self) -> Option<Writer> {
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        while writer.is_none() && !self.is_stopping() {
-            writer = self.has_writer.wait(writer).unwrap_or_else(PoisonError::into_inner);
-        }
-        writer.take()
-    }
-
     /// Moves all work on, on this thread, and tells those who wait for room; whether anything was done.
     pub(in crate::manager) fn poll(&self) -> bool {
         let (was_asked, got_on) = self.step_all();
@@ -162,15 +149,7 @@ impl Committer {
 
     /// Moves all work on, on this thread; whether anything was asked for, and whether the journal got on.
     pub(super) fn step_all(&self) -> (bool, bool) {
-        let was_asked = self.step_sync();
-        let mut got_on = false;
-        let Ok(mut writer) = self.writer.try_lock() else { return (was_asked, got_on) };
-        if let Some(writer) = writer.as_mut() {
-            while self.step_journal(writer, false) {
-                got_on = true;
-            }
-        }
-        (was_asked, got_on)
+        (self.step_sync(), self.poll_journal())
     }
 
     /// Syncs the logs of all these partitions, as many at once as may be open.

@@ -19,7 +19,10 @@ pub use replay::JournalReplay;
 pub(crate) use replay::replay;
 pub(super) use writer::{PieceWrite, Writer};
 
-use super::{metrics::Metrics, waiting::Wakes};
+use super::{
+    metrics::Metrics,
+    waiting::{Sleeper, Wakes},
+};
 use crate::{
     format::{journal as format, uuid::Uuid},
     storage::{BufferPool, QueueWaker, Storage, StorageError},
@@ -30,7 +33,7 @@ use pending::{Block, Pending};
 use ring::Ring;
 use std::sync::{
     Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-    atomic::{AtomicU64, AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
 
 /// How a journal is made.
@@ -56,8 +59,13 @@ pub(super) struct Journal {
     pending_bytes: AtomicUsize,
     /// With so many bytes pending the writer wants to be woken.
     wake_at: AtomicUsize,
+    /// Wakes the thread that steps the writer.
     waker: OnceLock<Arc<QueueWaker>>,
     max_frame_bytes: usize,
+    /// Wakes the thread that is to step the writer.
+    sleeper: Arc<Sleeper>,
+    /// Whether nobody is to wait for work any more.
+    is_ending: AtomicBool,
     /// Number of the block that takes the next frame.
     filling: AtomicU64,
     /// Number below which all blocks are durable.
@@ -90,6 +98,7 @@ impl Journal {
         id: Uuid,
         options: JournalOptions,
         metrics: &Arc<Metrics>,
+        sleeper: &Arc<Sleeper>,
     ) -> Result<(Arc<Self>, Writer), StorageError> {
         let file = JournalFile::create(storage, id, options.bytes)?;
         let ring = Ring::new(file.end(), FIRST_SEQUENCE);
@@ -103,6 +112,8 @@ impl Journal {
             wake_at: AtomicUsize::new(1),
             waker: OnceLock::new(),
             max_frame_bytes: usize::try_from(ring.capacity() / 4).unwrap_or(usize::MAX),
+            sleeper: Arc::clone(sleeper),
+            is_ending: AtomicBool::new(false),
             filling: AtomicU64::new(FIRST_SEQUENCE),
             durable: AtomicU64::new(FIRST_SEQUENCE),
             freed: AtomicU64::new(0),
@@ -166,16 +177,33 @@ impl Journal {
             self.pending_bytes.fetch_add(len, Ordering::SeqCst) + len
         };
         if waiting >= self.wake_at.load(Ordering::SeqCst) {
-            self.wake();
+            self.wake_writer();
+            self.sleeper.mention();
         }
         Ok(())
     }
 
-    /// Wakes the writer, to look at what there is to do.
+    /// Lets whoever steps the writer, or is to step it, look at what there is to do.
     pub(super) fn wake(&self) {
+        self.wake_writer();
+        self.sleeper.wake();
+    }
+
+    fn wake_writer(&self) {
         if let Some(waker) = self.waker.get() {
             waker.wake();
         }
+    }
+
+    /// Lets nobody wait for work any more.
+    pub(super) fn end(&self) {
+        self.is_ending.store(true, Ordering::SeqCst);
+        self.wake();
+    }
+
+    /// Whether frames wait of which the writer wants to be told.
+    pub(super) fn wants_writer(&self) -> bool {
+        self.pending_bytes() >= self.wake_at.load(Ordering::SeqCst)
     }
 
     fn new_block(&self, frame_bytes: usize) -> Option<Block> {
@@ -188,8 +216,8 @@ impl Journal {
         self.pending_bytes.load(Ordering::SeqCst)
     }
 
-    /// Takes nothing any more; who waits for what was not written yet is told.
-    pub(super) fn fail(&self, cause: &str) {
+    /// Takes nothing any more; who waits for what was not written yet is to be told.
+    pub(super) fn fail(&self, cause: &str) -> Wakes {
         let forgotten = {
             let mut pending = self.pending();
             self.pending_bytes.store(0, Ordering::SeqCst);
@@ -200,7 +228,8 @@ impl Journal {
         for ack in forgotten.into_iter().flat_map(|block| block.acks) {
             wakes.append(ack.watch.fail(Arc::clone(&cause)));
         }
-        wakes.fire();
+        self.wake();
+        wakes
     }
 
     /// Part of the ring that blocks below `mark` use, from 0 to 1000; more than 0 if there are any.

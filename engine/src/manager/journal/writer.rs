@@ -15,7 +15,7 @@ use crate::{
     },
     manager::{
         metrics::Metrics,
-        waiting::{Position, Wakes},
+        waiting::{Position, Wakes, Work},
     },
     segment::Segment,
     storage::{self, EndedWrite, File, Queue, QueueWaker, QueuedWrite, Storage, StorageError, Wait, queue},
@@ -67,6 +67,10 @@ pub(in crate::manager) struct Writer {
     next_tag: u64,
     ended: Vec<EndedWrite>,
     failed: Option<Arc<StorageError>>,
+    /// What was done and nobody has taken note of.
+    stepped: Stepped,
+    /// Whether the last block was of one frame.
+    is_for_one: bool,
     /// How often the ring had been freed when it had no room.
     full_at: Option<u64>,
 }
@@ -84,6 +88,16 @@ pub(in crate::manager) struct Stepped {
     pub(in crate::manager) stalled: Vec<PieceWrite>,
     /// The first failure: the directory has failed.
     pub(in crate::manager) failed: Option<Arc<StorageError>>,
+    /// Who is to be told of what is durable, or of the failure.
+    pub(in crate::manager) wakes: Wakes,
+}
+
+impl Stepped {
+    /// Whether somebody has to take note.
+    fn has_news(&self) -> bool {
+        let has_pieces = !self.written.is_empty() || !self.stalled.is_empty();
+        has_pieces || self.is_journal_full || self.failed.is_some() || !self.wakes.is_empty()
+    }
 }
 
 impl Writer {
@@ -108,6 +122,8 @@ impl Writer {
             next_tag: PIECE_TAGS,
             ended: Vec::new(),
             failed: None,
+            stepped: Stepped::default(),
+            is_for_one: true,
             full_at: None,
         })
     }
@@ -145,42 +161,61 @@ impl Writer {
         self.block_at().is_some_and(|least| self.journal.pending_bytes() >= least)
     }
 
-    /// Takes what ended, and begins what can be begun. With `wait`, waits first until there is something to do. With
-    /// `settle` no piece is on its way afterwards: the caller's thread may next want its segment, and nobody else would end it.
+    /// Begins what can be begun, and takes what ended. With `wait`, waits first until there is something to do. With `settle`
+    /// no piece is on its way afterwards: the caller's thread may next want its segment, and nobody else would end it.
     pub(in crate::manager) fn step(&mut self, wait: bool, settle: bool) -> Stepped {
-        let waker = self.queue.waker();
-        let mut how = Wait::No;
-        if wait {
-            self.journal.wake_at.store(self.block_at().unwrap_or(usize::MAX), Ordering::SeqCst);
-            waker.prepare();
-            how = if self.has_work() { Wait::No } else { Wait::UntilWoken };
-        }
-        let mut stepped = Stepped::default();
-        self.begin_blocks(&mut stepped);
-        self.begin_pieces(&mut stepped);
-        if stepped.is_busy {
-            how = Wait::No;
-        }
-        self.take_ended(how, &mut stepped);
+        self.begin();
+        self.finish(wait);
         while settle && !self.pieces.is_empty() {
-            self.take_ended(Wait::UntilWoken, &mut stepped);
+            self.take_ended(Wait::UntilWoken);
         }
-        self.acknowledge();
-        stepped.failed.clone_from(&self.failed);
-        stepped
+        std::mem::take(&mut self.stepped)
     }
 
-    fn take_ended(&mut self, how: Wait, stepped: &mut Stepped) {
+    /// As steps that wait do, until `is_done`, nothing is on its way, or somebody has to take note of something: that is left
+    /// to the next step.
+    pub(in crate::manager) fn step_until(&mut self, is_done: impl Fn() -> bool) {
+        loop {
+            self.begin();
+            if self.queue.in_flight() == 0 {
+                return;
+            }
+            let is_over = is_done() || self.stepped.has_news();
+            self.finish(!is_over);
+            if is_over {
+                return;
+            }
+        }
+    }
+
+    fn begin(&mut self) {
+        self.begin_blocks();
+        self.begin_pieces();
+    }
+
+    fn finish(&mut self, wait: bool) {
+        let mut how = Wait::No;
+        if wait && !self.stepped.has_news() {
+            self.journal.wake_at.store(self.block_at().unwrap_or(usize::MAX), Ordering::SeqCst);
+            self.queue.waker().prepare();
+            let is_over = self.journal.is_ending.load(Ordering::SeqCst) && self.queue.in_flight() == 0;
+            how = if self.has_work() || is_over { Wait::No } else { Wait::UntilWoken };
+        }
+        self.take_ended(how);
+        self.acknowledge();
+    }
+
+    fn take_ended(&mut self, how: Wait) {
         let mut ended = std::mem::take(&mut self.ended);
         self.queue.reap(how, &mut ended);
-        stepped.is_busy |= !ended.is_empty();
+        self.stepped.is_busy |= !ended.is_empty();
         for write in ended.drain(..) {
-            self.end(write, stepped);
+            self.end(write);
         }
         self.ended = ended;
     }
 
-    fn begin_blocks(&mut self, stepped: &mut Stepped) {
+    fn begin_blocks(&mut self) {
         while self.wants_block() {
             let freed = self.journal.freed.load(Ordering::SeqCst);
             let Some(block) = self.journal.take_block() else { return };
@@ -189,12 +224,12 @@ impl Writer {
                 // No room until the segments have what the oldest blocks hold.
                 self.journal.put_back(block);
                 self.full_at = Some(freed);
-                stepped.is_journal_full = true;
+                self.stepped.is_journal_full = true;
                 return;
             };
             self.full_at = None;
             self.send(block, sequence, position);
-            stepped.is_busy = true;
+            self.stepped.is_busy = true;
         }
     }
 
@@ -210,6 +245,7 @@ impl Writer {
         let padded = used.next_multiple_of(PAGE_SIZE);
         let fits = block.buffer.append([0; PAGE_SIZE].get(..padded - used).unwrap_or_default());
         debug_assert!(fits, "a buffer is whole pages long");
+        self.is_for_one = block.frames == 1;
         self.metrics.journal_blocks.add(1);
         self.metrics.journal_frames.add(u64::from(block.frames));
         self.metrics.journal_write_frames.record(u64::from(block.frames));
@@ -221,7 +257,7 @@ impl Writer {
         self.blocks_in_flight += 1;
     }
 
-    fn begin_pieces(&mut self, stepped: &mut Stepped) {
+    fn begin_pieces(&mut self) {
         while self.pieces.len() < PIECES_IN_FLIGHT && self.failed.is_none() {
             let next = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
             let Some(piece) = next else { return };
@@ -234,20 +270,20 @@ impl Writer {
                     self.queue.submit(QueuedWrite { tag, ..write });
                     self.pieces.insert(tag, piece);
                 }
-                Ok(None) => stepped.written.push(piece),
+                Ok(None) => self.stepped.written.push(piece),
                 Err(error) => self.fail(error),
             }
-            stepped.is_busy = true;
+            self.stepped.is_busy = true;
         }
     }
 
-    fn end(&mut self, ended: EndedWrite, stepped: &mut Stepped) {
+    fn end(&mut self, ended: EndedWrite) {
         if let Some(piece) = self.pieces.remove(&ended.write.tag) {
             piece.segment.end_write(piece.start, &ended.result);
             match ended.result {
-                Ok(()) => stepped.written.push(piece),
+                Ok(()) => self.stepped.written.push(piece),
                 // What it holds is in the journal: it is tried again when there is space.
-                Err(error) if storage::is_disk_full(&error) => stepped.stalled.push(piece),
+                Err(error) if storage::is_disk_full(&error) => self.stepped.stalled.push(piece),
                 Err(error) => self.fail(StorageError::new("append to", &piece.segment.files().log(), error)),
             }
             return;
@@ -264,18 +300,16 @@ impl Writer {
         }
     }
 
-    /// Tells everybody whose blocks, and all blocks before them, are durable.
+    /// Moves the positions of everybody whose blocks, and all blocks before them, are durable.
     fn acknowledge(&mut self) {
-        let mut wakes = Wakes::default();
         while self.failed.is_none() && self.sent.front().is_some_and(|sent| sent.is_durable) {
             let Some(sent) = self.sent.pop_front() else { break };
             self.journal.durable.store(sent.sequence + 1, Ordering::Release);
             self.metrics.append_to_flushed_us.record_since(sent.begun);
             for ack in sent.acks {
-                wakes.append(ack.watch.advance(&[(Position::Flushed, ack.flushed)]));
+                self.stepped.wakes.append(ack.watch.advance(&[(Position::Flushed, ack.flushed)]));
             }
         }
-        wakes.fire();
     }
 
     /// Nothing is reported from now on but the failure.
@@ -284,13 +318,25 @@ impl Writer {
             return;
         }
         let cause: Arc<str> = error.to_string().into();
-        self.failed = Some(Arc::new(error));
-        let mut wakes = Wakes::default();
+        let error = Arc::new(error);
+        self.failed = Some(Arc::clone(&error));
+        self.stepped.failed = Some(error);
         for ack in self.sent.drain(..).flat_map(|sent| sent.acks) {
-            wakes.append(ack.watch.fail(Arc::clone(&cause)));
+            self.stepped.wakes.append(ack.watch.fail(Arc::clone(&cause)));
         }
-        wakes.fire();
-        self.journal.fail(&cause);
+        self.stepped.wakes.append(self.journal.fail(&cause));
+    }
+}
+
+impl Work for Writer {
+    /// Where appends come one by one, so that who waits for the next one may take it to the disk: not if the last block was of
+    /// many.
+    fn may_rest(&mut self) -> bool {
+        if !self.is_for_one || self.queue.in_flight() > 0 || self.stepped.has_news() {
+            return false;
+        }
+        self.journal.wake_at.store(self.block_at().unwrap_or(usize::MAX), Ordering::SeqCst);
+        !self.has_work()
     }
 }
 

@@ -71,11 +71,12 @@ impl Partition {
         let offsets = log.offsets();
         let marks = Marks::new(offsets.log_end);
         let at = |offset| Mark { offset, bytes: 0 };
+        let (mover, sleeper) = (Arc::downgrade(&committer), committer.sleeper());
         let values = [offsets.log_end, offsets.high_watermark, offsets.last_stable, offsets.recovery_point].map(at);
         let partition = Self {
             name: log.partition().clone(),
             reader: log.reader(),
-            watch: Arc::new(Watch::new(values)),
+            watch: Arc::new(Watch::new(values).moved_by(mover, sleeper)),
             committer,
             seen_end: AtomicI64::new(-1),
             state: Mutex::new(Some(State {

@@ -3,11 +3,13 @@
 //! reports with the schedule that leads to it.
 #![allow(clippy::unwrap_used)]
 
+mod turns;
+
 use super::{
     fixtures::{Answers, Wakings, is_idle, mark, watch},
     gate::Gate,
     long_poll::{LongPoll, Readable},
-    position::{Mark, Position},
+    position::Position,
     queue::{Completion, CompletionQueue, is_readable},
     watch::Watch,
     *,
@@ -20,7 +22,7 @@ use shuttle::{
     thread::{JoinHandle, spawn},
 };
 use std::{
-    pin::{Pin, pin},
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };

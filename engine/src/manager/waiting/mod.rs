@@ -28,6 +28,7 @@ mod slot;
 mod sync;
 mod thresholds;
 mod ticket;
+mod turns;
 mod wakes;
 mod watch;
 
@@ -40,5 +41,6 @@ pub use ticket::Ticket;
 pub(crate) use gate::Gate;
 pub(crate) use long_poll::Readable;
 pub(crate) use position::Mark;
+pub(crate) use turns::{Sleeper, Turns, Work};
 pub(crate) use wakes::Wakes;
-pub(crate) use watch::Watch;
+pub(crate) use watch::{Mover, Watch};

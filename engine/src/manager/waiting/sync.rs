@@ -14,13 +14,22 @@ pub(super) use shuttle::sync::{
 };
 
 use std::{
-    sync::PoisonError,
+    sync::{PoisonError, TryLockError},
     time::{Duration, Instant},
 };
 
 /// Locks; nothing here panics under a lock, so a poisoned one holds what it should.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Locks, unless somebody else has it.
+pub(super) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    match mutex.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(poison)) => Some(poison.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
 }
 
 /// Waits once, until notified, until the deadline, or for no reason at all.
@@ -31,6 +40,15 @@ pub(super) fn wait<'a, T>(condvar: &Condvar, guard: MutexGuard<'a, T>, deadline:
             condvar.wait_timeout(guard, left(deadline)).map_or_else(|poison| poison.into_inner().0, |(guard, _)| guard)
         }
     }
+}
+
+/// Waits once, until notified, for so long, or for no reason at all.
+pub(super) fn doze<'a, T>(condvar: &Condvar, guard: MutexGuard<'a, T>, time: Duration) -> MutexGuard<'a, T> {
+    // Shuttle has no clock: there it is over at once, which may as well be.
+    if cfg!(all(test, shuttle)) {
+        return guard;
+    }
+    condvar.wait_timeout(guard, time).map_or_else(|poison| poison.into_inner().0, |(guard, _)| guard)
 }
 
 /// Whether the deadline has passed.

@@ -89,6 +89,12 @@ impl Ticket {
         if let Some(answer) = self.watch.answer(&self.condition) {
             return answer;
         }
+        if deadline.is_none() {
+            self.watch.move_on(&self.condition);
+        }
+        if let Some(answer) = self.watch.answer(&self.condition) {
+            return answer;
+        }
         let slot = Arc::new(Slot::default());
         let id = match self.watch.register(&self.condition, Waiter::Slot(Arc::clone(&slot))) {
             Registered::Done(_, answer) => return answer,

@@ -54,7 +54,6 @@ struct Pending {
 
 impl Wakes {
     /// Whether nobody is to be woken.
-    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_none()
     }

@@ -16,13 +16,24 @@ use super::{
     sync::{AtomicBool, AtomicI64, AtomicU64, Mutex, MutexGuard, fence, lock},
     thresholds::Thresholds,
     ticket::Ticket,
+    turns::Sleeper,
     wakes::{Waiter, Wakes},
 };
 use crate::types::Offset;
-use std::sync::{
-    Arc,
-    atomic::Ordering::{Acquire, Relaxed, Release, SeqCst},
+use std::{
+    fmt,
+    sync::{
+        Arc, Weak,
+        atomic::Ordering::{Acquire, Relaxed, Release, SeqCst},
+    },
 };
+
+/// Moves what is flushed, on whichever thread.
+pub(crate) trait Mover: fmt::Debug + Send + Sync {
+    /// Moves it on, on a thread that would only wait, until `is_done` or for as long as that makes sense. Runs nothing of
+    /// anybody else.
+    fn move_on(&self, is_done: &dyn Fn() -> bool);
+}
 
 /// The positions of one partition and those who wait for them.
 #[derive(Debug)]
@@ -34,6 +45,8 @@ pub(crate) struct Watch {
     is_over: AtomicBool,
     /// Guards who waits, and what ended or ends waiting; never held while anything of anybody else runs.
     waiting: Mutex<Waiting>,
+    /// Who may be helped by a thread that waits for what is flushed, and what wakes it where nobody helps.
+    mover: Option<(Weak<dyn Mover>, Arc<Sleeper>)>,
 }
 
 /// One position, and how far it may move before somebody is concerned.
@@ -141,7 +154,14 @@ impl Watch {
             cut_count: AtomicU64::new(0),
             is_over: AtomicBool::new(false),
             waiting: Mutex::default(),
+            mover: None,
         }
+    }
+
+    /// Lets threads that wait for what is flushed help to move it.
+    pub(crate) fn moved_by(mut self, mover: Weak<dyn Mover>, sleeper: Arc<Sleeper>) -> Self {
+        self.mover = Some((mover, sleeper));
+        self
     }
 
     /// The offset of a position now, exclusive. Takes no lock.
@@ -256,8 +276,26 @@ impl Watch {
         }
     }
 
+    /// Helps to move what a ticket waits for, if that can be done, on its thread.
+    pub(super) fn move_on(&self, condition: &Condition) {
+        let mover = self.mover.as_ref().filter(|_| condition.position == Position::Flushed);
+        if let Some(mover) = mover.and_then(|(mover, _)| mover.upgrade()) {
+            mover.move_on(&|| self.answer(condition).is_some());
+        }
+    }
+
     /// Registers a ticket's waiter, unless there is an answer.
     pub(super) fn register(&self, condition: &Condition, waiter: Waiter) -> Registered {
+        let registered = self.try_register(condition, waiter);
+        if condition.position == Position::Flushed
+            && let (Registered::Waiting(_), Some((_, sleeper))) = (&registered, &self.mover)
+        {
+            sleeper.wake();
+        }
+        registered
+    }
+
+    fn try_register(&self, condition: &Condition, waiter: Waiter) -> Registered {
         let mut waiting = lock(&self.waiting);
         if let Some(answer) = self.answer_of(&waiting, condition) {
             return Registered::Done(waiter, answer);
