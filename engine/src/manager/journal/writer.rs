@@ -342,3 +342,24 @@ impl Work for Writer {
 
 /// The least tag of a piece; blocks have their numbers for tags.
 const PIECE_TAGS: u64 = 1 << 63;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::{super::JournalOptions, *};
+    use crate::{manager::deletion::unique_id, storage::Posix};
+
+    /// A wake-up that came before the wait is one for the wait before it: whoever ends the work is heard all the same.
+    #[test]
+    fn writer_that_is_to_end_waits_for_nothing() {
+        let home = tempfile::tempdir().unwrap();
+        let storage: Arc<dyn Storage> = Arc::new(Posix::open(home.path()).unwrap());
+        let options = JournalOptions { bytes: 1 << 20, block_bytes: 64 << 10, in_flight: 1 };
+        let (journal, mut writer) =
+            Journal::create(&storage, unique_id(), options, &Arc::default(), &Arc::default()).unwrap();
+        journal.end();
+        for _ in 0..3 {
+            assert!(!writer.step(true, false).is_busy);
+        }
+    }
+}
