@@ -141,6 +141,8 @@ fn journal_smaller_than_what_is_appended_is_used_again_and_again() {
     let home = tempfile::tempdir().unwrap();
     let small = ManagerOptions { journal_bytes: 1 << 20, gather_bytes: 1 << 20, piece_bytes: 16 << 10, ..options() };
     let manager = LogManager::open(&[home.path()], small.clone()).unwrap();
+    // Else what is appended before the journal is made goes by group commit.
+    manager.prepare().unwrap();
     let partitions: Vec<_> =
         (0..30).map(|number| manager.get_or_create(&orders(number), &LogConfig::default()).unwrap()).collect();
     let mut tickets = Vec::new();
