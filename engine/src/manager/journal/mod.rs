@@ -61,6 +61,7 @@ pub(super) struct Journal {
     wake_at: AtomicUsize,
     /// Wakes the thread that steps the writer.
     waker: OnceLock<Arc<QueueWaker>>,
+    /// See [`Journal::max_frame_bytes`]: fixed with the ring, and asked for at each append.
     max_frame_bytes: usize,
     /// Wakes the thread that is to step the writer.
     sleeper: Arc<Sleeper>,

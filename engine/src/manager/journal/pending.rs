@@ -8,7 +8,7 @@ use crate::{
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 /// Whom to tell when a frame is durable.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(in crate::manager) struct Ack {
     pub(in crate::manager) watch: Arc<Watch>,
     /// Up to where the partition is durable then.
