@@ -1,0 +1,3 @@
+//! A broker of one node on `duramen`, which speaks Kafka's protocol.
+
+
