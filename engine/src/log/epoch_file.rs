@@ -9,7 +9,7 @@ use super::{Log, LogError, epochs::EpochCache};
 use crate::{
     format::{checkpoint, names},
     segment::SegmentError,
-    storage,
+    storage::{self, Replacement},
 };
 use std::sync::Arc;
 
@@ -54,11 +54,21 @@ impl Log {
         self.shared.write().epochs = Arc::new(epochs);
     }
 
-    /// Writes what the file lacks, durably: before the active segment gets a successor, and before the log is closed.
-    pub(super) fn complete_epoch_file(&mut self) -> Result<(), LogError> {
-        if self.epoch_file.is_behind {
-            let epochs = EpochCache::clone(&self.shared.read().epochs);
-            self.publish_epochs(epochs)?;
+    /// Begins to write what the file lacks: before the active segment gets a successor, and before the log is closed.
+    pub(super) fn begin_epoch_file(&self) -> Result<Option<Replacement>, LogError> {
+        if !self.epoch_file.is_behind {
+            return Ok(None);
+        }
+        let bytes = checkpoint::encode_epochs(self.shared.read().epochs.entries());
+        let path = self.dir.join(names::LEADER_EPOCH_CHECKPOINT);
+        Ok(Some(Replacement::write(self.storage(), &path, &bytes).map_err(SegmentError::from)?))
+    }
+
+    /// Ends it, once what was written is synced.
+    pub(super) fn finish_epoch_file(&mut self, replacement: Option<Replacement>) -> Result<(), LogError> {
+        if let Some(replacement) = replacement {
+            replacement.put_in_place(self.storage()).map_err(SegmentError::from)?;
+            self.epoch_file.is_behind = false;
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     segment::{IndexLimits, Segment, SegmentError},
+    storage::{File, Replacement},
     types::{Offset, Timestamp},
 };
 use std::sync::Arc;
@@ -64,27 +65,34 @@ impl Log {
 
     /// Begins a new segment at `base_offset`, which is at or above the log end.
     ///
-    /// Steps, and what recovery finds after each: indexes written and everything of the old segment synced (it is still
-    /// the last one, and is read again); epochs and snapshot written (as before); the new, empty log file created and the
-    /// directory synced (a sealed and an active segment). So a segment that has a successor is durable.
+    /// Steps, and what recovery finds after each: indexes, epochs and snapshot written, and these and the old segment synced
+    /// (it is still the last one, and is read again); the epochs put in place (as before); the new, empty log file created and
+    /// the directory synced (a sealed and an active segment). So a segment that has a successor is durable.
     pub(super) fn roll_at(&mut self, base_offset: Offset, now_ms: Timestamp) -> Result<(), LogError> {
         let active = self.active()?;
-        let is_new = active.base_offset() == base_offset;
-        if !is_new && let Err(error) = active.write_and_sync() {
-            return Err(self.roll_failed(error));
-        }
-        self.complete_epoch_file()?;
         self.producers.set_end_offset(base_offset);
-        self.snapshots.take(&self.producers);
-        self.snapshots.commit()?;
-        if is_new {
+        if active.base_offset() == base_offset {
+            self.snapshots.take(&self.producers);
+            self.snapshots.commit()?;
             self.flush_up_to(base_offset)?;
         } else {
+            self.flush_whole(&active)?;
             self.begin_segment(&active, base_offset)?;
         }
         self.active()?.set_created_ms(now_ms);
         self.segment_first_timestamp = None;
         Ok(())
+    }
+
+    /// Makes everything of the log durable, with what is derived from it: all is written first, and synced in one go.
+    fn flush_whole(&mut self, active: &Segment) -> Result<(), LogError> {
+        let epochs = self.begin_epoch_file()?;
+        self.snapshots.take(&self.producers);
+        let snapshots = self.snapshots.write()?;
+        let beside: Vec<&File> =
+            snapshots.iter().map(|(_, file)| file).chain(epochs.iter().map(Replacement::file)).collect();
+        active.write_and_sync(&beside).map_err(|error| self.roll_failed(error))?;
+        self.finish_epoch_file(epochs)
     }
 
     fn begin_segment(&mut self, active: &Segment, base_offset: Offset) -> Result<(), LogError> {
@@ -127,11 +135,9 @@ impl Log {
     /// As [`Log::close`], for who still asks the log afterwards.
     pub(crate) fn close_files(&mut self) -> Result<(), LogError> {
         self.check_writable()?;
-        self.active()?.write_and_sync().map_err(|error| self.roll_failed(error))?;
-        self.complete_epoch_file()?;
+        let active = self.active()?;
+        self.flush_whole(&active)?;
         let log_end = self.shared.read().log_end.offset;
-        self.snapshots.take(&self.producers);
-        self.snapshots.commit()?;
         self.storage().sync_dir(&self.dir)?;
         self.shared.write().recovery_point = log_end;
         Ok(())

@@ -393,7 +393,7 @@ impl Opening<'_> {
             segment.set_live_index(live);
             segment.replace_txns(TxnIndex::new(scan.aborted))?;
             if segment.base_offset() != active || segments.active().map(|active| active.base_offset()) != Some(active) {
-                segment.write_and_sync()?;
+                segment.write_and_sync(&[])?;
                 segment.release_index();
             }
         }

@@ -102,14 +102,14 @@ fn expired(candidates: &[Candidate], limits: &Limits) -> Vec<ExpiredSegment> {
     gone
 }
 
-/// The time that a segment's age counts from: its greatest timestamp, or when its file was last written to if there is
-/// none. One further in the future than producers may write would pin the segment, and all after it, until then: it
-/// counts as none. Kafka warns and waits.
-fn newest_ms(greatest: Option<Timestamp>, modified_ms: Timestamp, config: &LogConfig, now_ms: Timestamp) -> Timestamp {
+/// The greatest timestamp of a segment if its age counts from it; else, when its file was last written to counts. One
+/// further in the future than producers may write would pin the segment, and all after it, until then: it counts as none.
+/// Kafka warns and waits.
+fn credible_ms(greatest: Option<Timestamp>, config: &LogConfig, now_ms: Timestamp) -> Option<Timestamp> {
     let bound_ms =
         config.retention_ms.unwrap_or(0).max(AHEAD_MS).min(config.message_timestamp_after_max_ms.max(AHEAD_MS));
     let latest_ms = now_ms.saturating_add(i64::try_from(bound_ms).unwrap_or(i64::MAX));
-    greatest.filter(|greatest| *greatest <= latest_ms).unwrap_or(modified_ms)
+    greatest.filter(|greatest| *greatest <= latest_ms)
 }
 
 impl Log {
@@ -124,12 +124,16 @@ impl Log {
         for segment in view.segments().iter() {
             let next = view.segments().higher(segment.base_offset());
             let greatest = segment.greatest_timestamp()?.map(|entry| entry.timestamp);
+            let newest_ms = match credible_ms(greatest, &config, now_ms) {
+                Some(newest_ms) => newest_ms,
+                None => segment.modified_ms()?,
+            };
             candidates.push(Candidate {
                 base_offset: segment.base_offset(),
                 end_offset: next.map_or(view.log_end.offset, |next| next.base_offset()),
                 size: segment.size(),
                 is_last: next.is_none(),
-                newest_ms: newest_ms(greatest, segment.modified_ms()?, &config, now_ms),
+                newest_ms,
             });
         }
         let by_policy = config.cleanup_policy.delete;
@@ -263,10 +267,11 @@ mod tests {
     #[test]
     fn far_future_timestamp_counts_as_none() {
         let config = LogConfig::default();
-        assert_eq!(newest_ms(None, 7, &config, 1000), 7);
-        assert_eq!(newest_ms(Some(5000), 7, &config, 1000), 5000);
-        assert_eq!(newest_ms(Some(1000 + 3_600_000), 7, &config, 1000), 1000 + 3_600_000);
-        assert_eq!(newest_ms(Some(1001 + 3_600_000), 7, &config, 1000), 7);
-        assert_eq!(newest_ms(Some(i64::MAX), 7, &config, 1000), 7);
+        let credible = |greatest| credible_ms(greatest, &config, 1000);
+        assert_eq!(credible(None), None);
+        assert_eq!(credible(Some(5000)), Some(5000));
+        assert_eq!(credible(Some(1000 + 3_600_000)), Some(1000 + 3_600_000));
+        assert_eq!(credible(Some(1001 + 3_600_000)), None);
+        assert_eq!(credible(Some(i64::MAX)), None);
     }
 }

@@ -10,7 +10,7 @@ use crate::{
         snapshot::{self, ProducerSnapshotEntry},
     },
     segment::SegmentError,
-    storage::{self, Access, Storage, StorageError},
+    storage::{self, Access, File, Storage, StorageError},
     types::Offset,
 };
 use std::{
@@ -138,6 +138,15 @@ impl Snapshots {
     /// Carries out what was decided: every file written is durable when this returns, its name after the next sync of
     /// the directory.
     pub(super) fn commit(&mut self) -> Result<(), LogError> {
+        for (offset, file) in self.write()? {
+            storage::sync(&*self.storage, &file).map_err(|error| self.failed("sync", offset, error))?;
+        }
+        Ok(())
+    }
+
+    /// As [`Snapshots::commit`], but leaves it to the caller to sync the files written.
+    pub(super) fn write(&mut self) -> Result<Vec<(Offset, File)>, LogError> {
+        let mut written = Vec::new();
         while let Some((&offset, change)) = self.changes.first_key_value() {
             let path = self.path(offset);
             match self.storage.unlink(&path) {
@@ -147,12 +156,16 @@ impl Snapshots {
             if let Change::Write(bytes) = change {
                 let file = self.storage.open(&path, Access::Create)?;
                 storage::write_at(&*self.storage, &file, 0, bytes)
-                    .and_then(|()| storage::sync(&*self.storage, &file))
-                    .map_err(|error| LogError::from(SegmentError::from(StorageError::new("write", &path, error))))?;
+                    .map_err(|error| self.failed("write", offset, error))?;
+                written.push((offset, file));
             }
             self.changes.remove(&offset);
         }
-        Ok(())
+        Ok(written)
+    }
+
+    fn failed(&self, operation: &'static str, offset: Offset, error: std::io::Error) -> LogError {
+        SegmentError::from(StorageError::new(operation, &self.path(offset), error)).into()
     }
 
     fn path(&self, offset: Offset) -> PathBuf {

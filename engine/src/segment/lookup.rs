@@ -1,6 +1,6 @@
 //! Finding batches and records in one segment by offset and by time.
 
-use super::{LOOKUP_BYTES, Segment, SegmentError, Step};
+use super::{LOOKUP_BYTES, Segment, SegmentError, Step, lock};
 use crate::{
     format::{
         batch::BatchHeader,
@@ -102,6 +102,9 @@ impl Segment {
 
     /// The greatest timestamp in the segment, with the last offset of the earliest batch that has it.
     pub(crate) fn greatest_timestamp(&self) -> Result<Option<TimeIndexEntry>, SegmentError> {
+        if let Some(known) = *lock(&self.greatest) {
+            return Ok(Some(known));
+        }
         let last = self.with_index(|live| Err(live.greatest_timestamp()), |sealed| Ok(sealed.last_time_entry()))?;
         let last = match last {
             Err(known) => return Ok(known),
@@ -121,6 +124,7 @@ impl Segment {
                     }
                     false
                 })?;
+                *lock(&self.greatest) = Some(greatest);
                 Ok(Some(greatest))
             }
             _ => {

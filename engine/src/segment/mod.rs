@@ -102,6 +102,9 @@ pub(crate) struct Segment {
     created_ms: AtomicI64,
     /// Guards the aborted transactions; never held during I/O.
     txns: RwLock<Option<Arc<TxnIndex>>>,
+    /// The greatest timestamp while the indexes are in their files, once it is known: retention asks for it again and again,
+    /// and a file that ends in equal timestamps has to be read to be sure. Of a sealed segment, so it stays right.
+    greatest: Mutex<Option<TimeIndexEntry>>,
     /// End of the highest byte ever handed out in a slice.
     handed_out: AtomicU64,
     /// Set before the file is cut in place: from then on nothing is handed out of this object, whose place another one
@@ -151,6 +154,7 @@ impl Segment {
             size: AtomicU64::new(size),
             created_ms: AtomicI64::new(UNKNOWN_MS),
             txns: RwLock::new(None),
+            greatest: Mutex::new(None),
             handed_out: AtomicU64::new(0),
             replaced: AtomicBool::new(false),
         }
@@ -302,26 +306,19 @@ impl Segment {
 
     /// Replaces the indexes, after recovery or a scan of the tail.
     pub(crate) fn set_live_index(&self, live: LiveIndex) {
+        *lock(&self.greatest) = None;
         self.handles.set_index(&*self.storage, IndexState::Live(live));
     }
 
-    /// Writes the indexes with their last entry and syncs every file of the segment. They stay in memory.
-    pub(crate) fn write_and_sync(&self) -> Result<(), SegmentError> {
-        let (offsets, times) = {
-            let mut index = self.handles.index_mut();
-            let IndexState::Live(live) = &mut *index else {
-                return Ok(());
-            };
-            live.seal();
-            (self.derived("offset index", live.encode_offsets())?, self.derived("time index", live.encode_times())?)
-        };
+    /// Writes the indexes with their last entry and syncs every file of the segment, and those `beside` it, in one go. The
+    /// indexes stay in memory.
+    pub(crate) fn write_and_sync(&self, beside: &[&File]) -> Result<(), SegmentError> {
+        let indexes = self.write_indexes()?;
         self.spill()?;
         let log = self.log()?;
-        let index = self.replace_derived(&self.files.offset_index(), &offsets)?;
-        let times = self.replace_derived(&self.files.time_index(), &times)?;
         let txns = self.open_txn_index()?;
-        let mut ops = vec![Op::sync(&log), Op::sync(&index), Op::sync(&times)];
-        ops.extend(txns.as_ref().map(Op::sync));
+        let own = indexes.iter().flatten().chain(txns.as_ref()).chain([&*log]);
+        let mut ops: Vec<_> = own.chain(beside.iter().copied()).map(Op::sync).collect();
         let synced = self.handles.watched_sync(|| {
             self.storage.run(&mut ops);
             ops.iter_mut().try_for_each(|op| op.take_result().map(drop))
@@ -329,8 +326,25 @@ impl Segment {
         Ok(synced.map_err(|error| self.log_error("sync the files of", error))?)
     }
 
+    /// Writes the index files, if the indexes are in memory.
+    fn write_indexes(&self) -> Result<Option<[File; 2]>, SegmentError> {
+        let (offsets, times) = {
+            let mut index = self.handles.index_mut();
+            let IndexState::Live(live) = &mut *index else {
+                return Ok(None);
+            };
+            live.seal();
+            (self.derived("offset index", live.encode_offsets())?, self.derived("time index", live.encode_times())?)
+        };
+        let offsets = self.replace_derived(&self.files.offset_index(), &offsets)?;
+        Ok(Some([offsets, self.replace_derived(&self.files.time_index(), &times)?]))
+    }
+
     /// Lets go of the indexes in memory; from now on they come from their files.
     pub(crate) fn release_index(&self) {
+        if let IndexState::Live(live) = &*self.handles.index() {
+            *lock(&self.greatest) = live.greatest_timestamp();
+        }
         self.handles.set_index(&*self.storage, IndexState::Unloaded);
     }
 

@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Access, Storage, StorageError, read_at, sync, write_at};
+use super::{Access, File, Storage, StorageError, read_at, sync, write_at};
 
 /// Replaces the content of the file at `path`, or makes the file: after a crash at any moment it has its old content
 /// or `bytes`, and once this returns, `bytes`. `<path>.tmp` is used on the way.
@@ -21,15 +21,60 @@ use super::{Access, Storage, StorageError, read_at, sync, write_at};
 /// What the disk says, naming the step. The file then has its old content or `bytes`; which of them after a power
 /// failure, if it was the last step (`sync directory`) that failed, is not known.
 pub fn write_atomically(storage: &dyn Storage, path: &Path, bytes: &[u8]) -> Result<(), StorageError> {
-    let temporary = temporary_of(path);
-    remove_if_there(storage, &temporary)?;
-    let replaced = write_new(storage, &temporary, bytes).and_then(|()| storage.rename(&temporary, path));
-    if let Err(error) = replaced {
-        // The first error is the one to report; what cannot be removed now is removed by the next call.
-        drop(storage.unlink(&temporary));
-        return Err(error);
+    let replacement = Replacement::write(storage, path, bytes)?;
+    match sync(storage, &replacement.file) {
+        Ok(()) => replacement.put_in_place(storage),
+        Err(source) => {
+            let error = StorageError::new("sync", &replacement.temporary, source);
+            replacement.discard(storage);
+            Err(error)
+        }
     }
-    storage.sync_dir(path.parent().unwrap_or(Path::new("")))
+}
+
+/// A temporary that was written and not synced: the first two steps, for who syncs several files at once.
+#[derive(Debug)]
+pub(crate) struct Replacement {
+    temporary: PathBuf,
+    path: PathBuf,
+    file: File,
+}
+
+impl Replacement {
+    /// Takes steps 1 and 2.
+    pub(crate) fn write(storage: &dyn Storage, path: &Path, bytes: &[u8]) -> Result<Self, StorageError> {
+        let temporary = temporary_of(path);
+        remove_if_there(storage, &temporary)?;
+        let file = storage.open(&temporary, Access::Create)?;
+        let replacement = Self { temporary, path: path.to_path_buf(), file };
+        match write_at(storage, &replacement.file, 0, bytes) {
+            Ok(()) => Ok(replacement),
+            Err(source) => {
+                let error = StorageError::new("write", &replacement.temporary, source);
+                replacement.discard(storage);
+                Err(error)
+            }
+        }
+    }
+
+    /// What step 3 has to sync.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Takes steps 4 and 5, after the file was synced.
+    pub(crate) fn put_in_place(self, storage: &dyn Storage) -> Result<(), StorageError> {
+        if let Err(error) = storage.rename(&self.temporary, &self.path) {
+            self.discard(storage);
+            return Err(error);
+        }
+        storage.sync_dir(self.path.parent().unwrap_or(Path::new("")))
+    }
+
+    /// An error before this is the one to report; what cannot be removed now is removed by the next replacement.
+    fn discard(self, storage: &dyn Storage) {
+        drop(storage.unlink(&self.temporary));
+    }
 }
 
 /// The whole content of a file, or `None` if there is none of that name. Takes no more memory than the file is long.
@@ -76,10 +121,4 @@ fn remove_if_there(storage: &dyn Storage, path: &Path) -> Result<(), StorageErro
         Err(error) if !error.is_not_found() => Err(error),
         _ => Ok(()),
     }
-}
-
-fn write_new(storage: &dyn Storage, path: &Path, bytes: &[u8]) -> Result<(), StorageError> {
-    let file = storage.open(path, Access::Create)?;
-    write_at(storage, &file, 0, bytes).map_err(|source| StorageError::new("write", path, source))?;
-    sync(storage, &file).map_err(|source| StorageError::new("sync", path, source))
 }

@@ -1,3 +1,1 @@
 //! A broker of one node on `duramen`, which speaks Kafka's protocol.
-
-
