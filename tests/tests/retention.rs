@@ -48,6 +48,17 @@ fn size_retention_keeps_what_the_limit_asks_for() {
     assert_eq!(log.bases(), [0, 5, 10]);
 }
 
+#[test]
+fn sealed_segment_is_read_once_to_learn_its_age() {
+    // Equal timestamps: the time index names the first batch only, and what follows has to be read to be sure.
+    let config = LogConfig { retention_ms: Some(u64::MAX >> 1), ..five_to_a_segment() };
+    let mut log = filled(config, 15).reopen();
+    assert!(log.delete_old_segments(NOW_MS).unwrap().is_empty());
+    let read = log.disk.operations();
+    assert!(log.delete_old_segments(NOW_MS).unwrap().is_empty());
+    assert_eq!(log.disk.operations(), read, "nothing has changed since");
+}
+
 // M 44
 #[test]
 fn time_retention_removes_the_expired_prefix_alone() {
