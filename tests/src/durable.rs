@@ -1,15 +1,16 @@
 //! A log manager on a simulated disk, and what it owes after a crash at any moment.
 //!
 //! A [`Run`] does operations one by one, on one thread, and keeps beside each partition what may be found of it: a prefix
-//! of what was appended, with everything that was acknowledged in it.
+//! of what was appended, with everything in it that was acknowledged, or that a consumer could see.
 
 use crate::{
     disk::{Crash, Fault, SimDisk},
     fixture::NOW_MS,
 };
 use duramen::{
-    Append, AppendAsLeader, Background, DirectoryOptions, Durability, Fetch, Isolation, LogConfig, LogError,
-    LogManager, ManagerOptions, OpenError, Partition, PartitionError, TopicPartition, ValidatedBatch, ValidationPolicy,
+    Append, AppendAsLeader, Background, DirectoryOptions, Durability, Fetch, HighWatermarkPolicy, Isolation, LogConfig,
+    LogError, LogManager, ManagerOptions, OpenError, Partition, PartitionError, TopicPartition, ValidatedBatch,
+    ValidationPolicy,
     format::{batch::Batches, builder::BatchBuilder},
     storage::Storage,
     validate,
@@ -79,6 +80,7 @@ pub struct Run {
 pub fn options() -> ManagerOptions {
     ManagerOptions {
         background: Background::Host,
+        high_watermark: HighWatermarkPolicy::Flushed,
         journal_bytes: 64 << 10,
         journal_block_bytes: 8 << 10,
         gather_bytes: 256 << 10,
@@ -170,6 +172,7 @@ impl Run {
             }
             self.step(*step);
             self.note_answers();
+            self.note_seen();
         }
     }
 
@@ -242,6 +245,23 @@ impl Run {
             }
             false
         });
+    }
+
+    /// Takes note of what a consumer can see, which has to stay.
+    fn note_seen(&mut self) {
+        for partition in 0..self.partitions.len() {
+            let offsets = self.partitions[partition].offsets();
+            assert!(offsets.last_stable <= offsets.high_watermark);
+            assert!(
+                offsets.high_watermark <= self.partitions[partition].flushed(),
+                "only what is flushed is committed"
+            );
+            if !self.is_ended(partition) {
+                let owed = &mut self.owed[partition];
+                let seen = usize::try_from(offsets.high_watermark).expect("it is an offset");
+                owed.flushed = owed.flushed.max(seen.min(owed.values.len()));
+            }
+        }
     }
 
     fn settle(&mut self) {

@@ -16,7 +16,7 @@ use crate::{
     storage::prefetch_value,
     types::{LeaderEpoch, Offset, Timestamp, TopicPartition},
 };
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicI64};
 
 /// How far a reader may see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -160,7 +160,12 @@ impl LogReader {
     /// All offsets, of one moment.
     #[must_use]
     pub fn offsets(&self) -> LogOffsets {
-        self.shared.read().offsets()
+        self.shared.readable_offsets()
+    }
+
+    /// To show readers nothing at or above an offset as committed, whatever the high watermark.
+    pub(crate) fn committed_end_cell(&self) -> Arc<AtomicI64> {
+        self.shared.committed_end_cell()
     }
 
     /// The segment that is being appended to.
@@ -186,7 +191,7 @@ impl LogReader {
     /// Looks at one moment of the log; again if it failed because the writer removed or cut a file meanwhile.
     fn look<T>(&self, at: impl Fn(&View) -> Result<T, LogError>) -> Result<T, LogError> {
         loop {
-            let view = self.shared.view();
+            let view = self.shared.readable_view();
             match at(&view) {
                 Err(error) if self.is_stale(&view, &error) => std::thread::yield_now(),
                 result => return result,

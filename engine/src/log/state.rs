@@ -9,7 +9,10 @@ use crate::{
 use std::{
     collections::BTreeMap,
     ops::Bound,
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{
+        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicI64, Ordering},
+    },
 };
 
 /// A place in the log: the offset, and where in which segment it begins.
@@ -172,16 +175,46 @@ pub(crate) struct Shared {
     pub(crate) partition: TopicPartition,
     /// Guards the moment that readers see; never held during I/O.
     view: RwLock<View>,
+    /// What readers see as committed at most, exclusive.
+    committed_end: Arc<AtomicI64>,
 }
 
 impl Shared {
     pub(crate) fn new(storage: Arc<dyn Storage>, partition: TopicPartition, view: View) -> Self {
-        Self { storage, partition, view: RwLock::new(view) }
+        Self { storage, partition, view: RwLock::new(view), committed_end: Arc::new(AtomicI64::new(Offset::MAX)) }
     }
 
     /// A copy of the moment, for look-ups outside the lock.
     pub(crate) fn view(&self) -> View {
         self.read().clone()
+    }
+
+    /// The offsets of the moment, as readers see them.
+    pub(crate) fn readable_offsets(&self) -> LogOffsets {
+        let view = self.read();
+        let end = self.committed_end();
+        let offsets = view.offsets();
+        LogOffsets {
+            last_stable: offsets.last_stable.min(end),
+            high_watermark: offsets.high_watermark.min(end),
+            ..offsets
+        }
+    }
+
+    /// As [`Shared::view`], of what readers see.
+    pub(crate) fn readable_view(&self) -> View {
+        let mut view = self.view();
+        view.high_watermark = view.high_watermark.min(self.committed_end());
+        view
+    }
+
+    fn committed_end(&self) -> Offset {
+        self.committed_end.load(Ordering::Acquire)
+    }
+
+    /// To show readers nothing at or above an offset as committed, whatever the high watermark.
+    pub(crate) fn committed_end_cell(&self) -> Arc<AtomicI64> {
+        Arc::clone(&self.committed_end)
     }
 
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, View> {

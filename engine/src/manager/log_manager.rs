@@ -4,8 +4,8 @@
 //! a directory that fails takes its partitions with it and no others.
 
 use super::{
-    Background, DirectoryMetrics, DirectoryOptions, DirectoryReport, Event, LogDirectory, ManagerOptions, OpenError,
-    Partition, commit::Committer, journal::Journal, maintenance::Maintainer,
+    Background, DirectoryMetrics, DirectoryOptions, DirectoryReport, Event, HighWatermarkPolicy, LogDirectory,
+    ManagerOptions, OpenError, Partition, commit::Committer, journal::Journal, maintenance::Maintainer,
 };
 use crate::{
     config::LogConfig,
@@ -175,6 +175,9 @@ impl LogManager {
         let committer = Arc::clone(&directory.committer);
         let partition = Arc::new(Partition::new(log, committer, self.options.high_watermark));
         directory.committer.add(&partition);
+        if self.options.high_watermark == HighWatermarkPolicy::Flushed {
+            partition.flush_recovered();
+        }
         let mut partitions = self.partitions.write().unwrap_or_else(PoisonError::into_inner);
         partitions.insert(partition.name().clone(), Arc::clone(&partition));
         partition

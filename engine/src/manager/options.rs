@@ -10,8 +10,14 @@ pub enum HighWatermarkPolicy {
     /// The host moves it, as its replicas get on.
     #[default]
     Host,
-    /// There are no other replicas: what is written is committed, as in Kafka where a partition has one replica.
+    /// There are no other replicas: what is written is committed, as in Kafka where a partition has one replica. With
+    /// [`Durability::Flushed`](crate::Durability::Flushed) a consumer may see what a crash takes away again, until the append
+    /// that waits for it is acknowledged.
     LogEnd,
+    /// There are no other replicas, and what is flushed is committed: a consumer sees nothing that a crash could take away.
+    /// What was appended as [`Durability::Written`](crate::Durability::Written) is seen once it is flushed, by a later append or
+    /// by [`Partition::flush`](crate::Partition::flush).
+    Flushed,
 }
 
 /// Who moves a log manager's work on.

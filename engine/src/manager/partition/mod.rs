@@ -73,10 +73,14 @@ impl Partition {
         let at = |offset| Mark { offset, bytes: 0 };
         let (mover, sleeper) = (Arc::downgrade(&committer), committer.sleeper());
         let values = [offsets.log_end, offsets.high_watermark, offsets.last_stable, offsets.recovery_point].map(at);
+        let mut watch = Watch::new(values).moved_by(mover, sleeper);
+        if policy == HighWatermarkPolicy::Flushed {
+            watch = watch.committing_flushed(log.reader().committed_end_cell());
+        }
         let partition = Self {
             name: log.partition().clone(),
             reader: log.reader(),
-            watch: Arc::new(Watch::new(values).moved_by(mover, sleeper)),
+            watch: Arc::new(watch),
             committer,
             seen_end: AtomicI64::new(-1),
             state: Mutex::new(Some(State {
@@ -87,7 +91,7 @@ impl Partition {
                 candidate: None,
             })),
         };
-        if policy == HighWatermarkPolicy::LogEnd {
+        if policy != HighWatermarkPolicy::Host {
             drop(partition.with(Log::set_sole_replica));
         }
         partition
@@ -335,7 +339,7 @@ impl Partition {
 
     /// Moves the positions to where the log is.
     fn publish(&self, state: &mut State) -> Wakes {
-        let offsets = self.reader.offsets();
+        let offsets = state.log.offsets();
         let moves = [
             (Position::LogEnd, state.marks.end()),
             (Position::HighWatermark, state.marks.at(offsets.high_watermark)),
@@ -365,7 +369,7 @@ impl Partition {
 
     /// Takes note of what somebody did with the log.
     fn catch_up(&self, state: &mut State, cuts: u64) -> Wakes {
-        let offsets = self.reader.offsets();
+        let offsets = state.log.offsets();
         let mut wakes = Wakes::default();
         if state.log.cuts() != cuts {
             state.marks.cut(offsets.log_end);

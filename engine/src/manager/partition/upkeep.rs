@@ -74,6 +74,13 @@ impl Partition {
         }
     }
 
+    /// Asks for what a recovery found and is not known to be durable to be made so.
+    pub(in crate::manager) fn flush_recovered(&self) {
+        if self.flushed() < self.watch.get(Position::LogEnd) {
+            self.committer.request_flush(&self.name);
+        }
+    }
+
     /// Begins a sync of the log, unless somebody else has it right now.
     pub(in crate::manager) fn begin_flush(&self) -> Begun {
         let Ok(mut guard) = self.state.try_lock() else { return Begun::Busy };

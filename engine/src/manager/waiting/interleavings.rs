@@ -3,6 +3,7 @@
 //! reports with the schedule that leads to it.
 #![allow(clippy::unwrap_used)]
 
+mod committed;
 mod turns;
 
 use super::{

@@ -13,6 +13,7 @@
 //! Order of locks: a long poll's before a watch's; a slot's and a completion queue's are taken with no other one held.
 
 mod allotment;
+mod committed;
 mod cuts;
 mod error;
 #[cfg(test)]

@@ -9,6 +9,7 @@
 //!   of truncations that they know of.
 
 use super::{
+    committed::Committed,
     cuts::Cuts,
     error::WaitError,
     poll::Poll,
@@ -47,6 +48,8 @@ pub(crate) struct Watch {
     waiting: Mutex<Waiting>,
     /// Who may be helped by a thread that waits for what is flushed, and what wakes it where nobody helps.
     mover: Option<(Weak<dyn Mover>, Arc<Sleeper>)>,
+    /// Where only what is flushed is committed.
+    committed: Option<Box<Committed>>,
 }
 
 /// One position, and how far it may move before somebody is concerned.
@@ -155,7 +158,17 @@ impl Watch {
             is_over: AtomicBool::new(false),
             waiting: Mutex::default(),
             mover: None,
+            committed: None,
         }
+    }
+
+    /// From now on only what is flushed is committed, for those who wait and, by `committed_end`, for those who read.
+    pub(crate) fn committing_flushed(mut self, committed_end: Arc<std::sync::atomic::AtomicI64>) -> Self {
+        let [high_watermark, last_stable, flushed] =
+            [Position::HighWatermark, Position::LastStable, Position::Flushed].map(|position| self.mark(position));
+        self.committed = Some(Box::new(Committed::new(committed_end, high_watermark, last_stable)));
+        drop(self.advance(&[(Position::Flushed, flushed)]));
+        self
     }
 
     /// Lets threads that wait for what is flushed help to move it.
@@ -179,7 +192,11 @@ impl Watch {
     pub(crate) fn seen(&self, position: Position) -> Seen {
         // In this order: a truncation in between is one that the poll hears of.
         let cut_count = self.cut_count.load(Acquire);
-        Seen { position, mark: Mark { offset: self.get(position), bytes: self.bytes(position) }, cut_count }
+        Seen { position, mark: self.mark(position), cut_count }
+    }
+
+    fn mark(&self, position: Position) -> Mark {
+        Mark { offset: self.get(position), bytes: self.bytes(position) }
     }
 
     /// A ticket for `position` being at or above `offset`. Make it before releasing the lock under which you learnt the
@@ -194,23 +211,48 @@ impl Watch {
     /// Several threads may move different positions at once. One position is moved by one thread at a time; and what was
     /// flushed before a truncation is not reported after it, or only as far as the truncation left it.
     pub(crate) fn advance(&self, moves: &[(Position, Mark)]) -> Wakes {
-        for (position, mark) in moves {
-            let level = self.level(*position);
-            if position.only_rises() { level.raise(*mark) } else { level.set(*mark) }
+        match &self.committed {
+            None => moves.iter().for_each(|(position, mark)| self.set(*position, *mark)),
+            Some(committed) => self.set_within_flushed(committed, moves),
         }
         fence(SeqCst);
         let mut wakes = Wakes::default();
-        for (position, _) in moves {
-            if self.level(*position).concerns_somebody() {
-                self.take_reached(*position, &mut wakes);
+        let has_moved = |position| self.committed.is_some() || moves.iter().any(|(moved, _)| *moved == position);
+        for position in Position::ALL {
+            if has_moved(position) && self.level(position).concerns_somebody() {
+                self.take_reached(position, &mut wakes);
             }
         }
         wakes
     }
 
+    fn set(&self, position: Position, mark: Mark) {
+        let level = self.level(position);
+        if position.only_rises() { level.raise(mark) } else { level.set(mark) }
+    }
+
+    fn set_within_flushed(&self, committed: &Committed, moves: &[(Position, Mark)]) {
+        let mut wanted = committed.lock();
+        for (position, mark) in moves {
+            if !wanted.note(*position, *mark) {
+                self.set(*position, *mark);
+            }
+        }
+        let flushed = self.mark(Position::Flushed);
+        committed.show(flushed.offset);
+        for (position, mark) in wanted.within(flushed) {
+            self.set(position, mark);
+        }
+    }
+
     /// The log was cut: every position above `to` moves down to it, and whoever waits for one of these above `to`, for
     /// whichever position, is told so; so is every long poll on a position that moved.
     pub(crate) fn truncate(&self, to: Mark) -> Wakes {
+        let mut wanted = self.committed.as_ref().map(|committed| committed.lock());
+        if let (Some(wanted), Some(committed)) = (&mut wanted, &self.committed) {
+            wanted.lower(to);
+            committed.show(self.get(Position::Flushed).min(to.offset));
+        }
         let mut wakes = Wakes::default();
         let mut waiting = lock(&self.waiting);
         let count = self.cut_count.load(Relaxed).saturating_add(1);
