@@ -122,6 +122,14 @@ impl BatchBuilder {
         self
     }
 
+    /// Makes it a control batch: the key of each record says what it is ([`ControlType`](super::control::ControlType)). For
+    /// what KRaft writes; [`end_txn_marker`] makes those that end transactions.
+    #[must_use]
+    pub fn control(mut self) -> Self {
+        self.control = true;
+        self
+    }
+
     /// Adds a record.
     #[must_use]
     pub fn record(self, timestamp: Timestamp, key: Option<&[u8]>, value: Option<&[u8]>) -> Self {

@@ -15,7 +15,7 @@ use crate::{
     types::{Timestamp, TopicPartition},
 };
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     hash::{BuildHasher, RandomState},
     io::ErrorKind,
     path::{Path, PathBuf},
@@ -55,10 +55,21 @@ impl LogDirectory {
     /// # Errors
     /// [`OpenError::UnknownPartition`]; [`OpenError::Storage`]: the partition is then still there, or is not.
     pub fn delete(&mut self, partition: &TopicPartition) -> Result<(), OpenError> {
-        let name = self.move_away(partition, DirectoryKind::Delete)?;
+        self.delete_all(std::slice::from_ref(partition))
+    }
+
+    /// As [`LogDirectory::delete`], for many, which are gone durably together: a topic of 1,000 partitions waits for the
+    /// syncs of one.
+    ///
+    /// # Errors
+    /// [`OpenError::UnknownPartition`] of the first that is not there: none was deleted. [`OpenError::Storage`]: each of them
+    /// is then still there, or is not.
+    pub fn delete_all(&mut self, partitions: &[TopicPartition]) -> Result<(), OpenError> {
+        let mut names = Vec::with_capacity(partitions.len());
+        let moved = self.move_away(partitions, DirectoryKind::Delete, &mut names);
         let due_ms = due_ms(self.now_ms(), self.options.file_delete_delay_ms);
-        self.deleted.0.push_back((due_ms, name));
-        Ok(())
+        self.deleted.0.extend(names.into_iter().map(|name| (due_ms, name)));
+        moved
     }
 
     /// Takes a partition that the cluster's metadata does not place here out of the directory, but keeps its files under
@@ -67,29 +78,50 @@ impl LogDirectory {
     /// # Errors
     /// As [`LogDirectory::delete`].
     pub fn set_aside_as_stray(&mut self, partition: &TopicPartition) -> Result<(), OpenError> {
-        let name = self.move_away(partition, DirectoryKind::Stray)?;
-        self.report.stray.push(name.to_string_lossy().into_owned());
-        Ok(())
+        let mut names = Vec::with_capacity(1);
+        let moved = self.move_away(std::slice::from_ref(partition), DirectoryKind::Stray, &mut names);
+        self.report.stray.extend(names.iter().map(|name| name.to_string_lossy().into_owned()));
+        moved
     }
 
-    /// Steps, and what the next open finds after each: renamed and the directory synced (the partition is gone; what the
-    /// checkpoints still say of it is dropped); checkpoints written (nothing).
-    fn move_away(&mut self, partition: &TopicPartition, kind: DirectoryKind) -> Result<PathBuf, OpenError> {
-        if !self.has(partition) {
-            return Err(OpenError::UnknownPartition { partition: partition.clone() });
+    /// Steps, and what the next open finds after each: renamed one after the other and the directory synced (those partitions
+    /// are gone; what the checkpoints still say of them is dropped); checkpoints written (nothing). `moved` gets the names
+    /// of the directories that were renamed, also where it fails afterwards.
+    fn move_away(
+        &mut self,
+        partitions: &[TopicPartition],
+        kind: DirectoryKind,
+        moved: &mut Vec<PathBuf>,
+    ) -> Result<(), OpenError> {
+        if let Some(unknown) = partitions.iter().find(|partition| !self.has(partition)) {
+            return Err(OpenError::UnknownPartition { partition: unknown.clone() });
         }
-        self.logs.remove(partition);
-        let name = PathBuf::from(DirectoryName::format(partition, kind, unique_id()));
-        self.storage.rename(Path::new(&partition.to_string()), &name)?;
-        self.found.retain(|known| known != partition);
-        self.uncleanable.remove(partition);
+        let mut gone = BTreeSet::new();
+        let mut renamed = Ok(());
+        for partition in partitions {
+            if gone.contains(partition) {
+                continue;
+            }
+            self.logs.remove(partition);
+            let name = PathBuf::from(DirectoryName::format(partition, kind, unique_id()));
+            renamed = self.storage.rename(Path::new(&partition.to_string()), &name);
+            if renamed.is_err() {
+                break;
+            }
+            moved.push(name);
+            gone.insert(partition);
+        }
+        self.found.retain(|known| !gone.contains(known));
+        self.uncleanable.retain(|known| !gone.contains(known));
         self.storage.sync_dir(Path::new(""))?;
-        self.checkpoints.retain(|known| known != partition).map_err(file_error(names::RECOVERY_POINT_CHECKPOINT))?;
-        if self.high_watermarks.remove(partition).is_some() {
+        self.checkpoints.retain(|known| !gone.contains(known)).map_err(file_error(names::RECOVERY_POINT_CHECKPOINT))?;
+        let before = self.high_watermarks.len();
+        self.high_watermarks.retain(|known, _| !gone.contains(known));
+        if self.high_watermarks.len() != before {
             let bytes = checkpoint::encode_offsets(&self.high_watermarks);
             storage::write_atomically(&*self.storage, Path::new(names::HIGH_WATERMARK_CHECKPOINT), &bytes)?;
         }
-        Ok(name)
+        Ok(renamed?)
     }
 
     /// Removes the files of deleted partitions whose time has come; names of directories that stay because something else

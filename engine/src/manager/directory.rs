@@ -119,6 +119,8 @@ pub struct LogDirectory {
     pub(super) deleted: Deleted,
     /// Logs whose cleaning failed.
     pub(super) uncleanable: BTreeSet<TopicPartition>,
+    /// What the marker of an orderly close says.
+    broker_epoch: i64,
     _lock: Lock,
 }
 
@@ -196,6 +198,7 @@ impl LogDirectory {
             logs: BTreeMap::new(),
             deleted,
             uncleanable: BTreeSet::new(),
+            broker_epoch: -1,
             _lock: lock,
         })
     }
@@ -314,6 +317,13 @@ impl LogDirectory {
         Ok(storage::write_atomically(&*self.storage, Path::new(names::HIGH_WATERMARK_CHECKPOINT), &bytes)?)
     }
 
+    /// Tells the epoch under which the broker is registered, for the marker of an orderly close. Kafka's controller takes a broker
+    /// that comes back with another one for one that crashed, and its replicas out of the in-sync sets; -1, the default, is
+    /// no epoch.
+    pub fn set_broker_epoch(&mut self, broker_epoch: i64) {
+        self.broker_epoch = broker_epoch;
+    }
+
     /// Closes every log, writes the checkpoints and, last, the marker that lets the next open skip recovery. The marker
     /// is written only if every log that this directory holds was closed in order, now or before.
     ///
@@ -336,7 +346,7 @@ impl LogDirectory {
         self.write_checkpoints(&entries)?;
         if all_clean {
             let marker = Path::new(names::CLEAN_SHUTDOWN);
-            storage::write_atomically(&*self.storage, marker, &clean_shutdown::encode(-1))?;
+            storage::write_atomically(&*self.storage, marker, &clean_shutdown::encode(self.broker_epoch))?;
             if self.report.sync_failed {
                 self.storage.unlink(Path::new(names::FAILED_SYNC))?;
             }

@@ -201,6 +201,38 @@ impl LogManager {
         self.take_away(partition, |home| home.delete(partition))
     }
 
+    /// As [`LogManager::delete`], for many; see [`LogDirectory::delete_all`].
+    ///
+    /// ```
+    /// use duramen::{LogConfig, LogManager, ManagerOptions, TopicPartition};
+    /// # let dir = tempfile::tempdir()?;
+    /// let manager = LogManager::open(&[dir.path()], ManagerOptions::default())?;
+    /// let names = (0..100).map(|number| TopicPartition::new("orders", number)).collect::<Result<Vec<_>, _>>()?;
+    /// manager.get_or_create_all(&names, &LogConfig::default())?;
+    /// manager.delete_all(&names)?;
+    /// assert!(manager.partitions().is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`LogManager::delete`]. [`OpenError::UnknownPartition`] of the first that is not there: none was deleted.
+    pub fn delete_all(&self, partitions: &[TopicPartition]) -> Result<(), OpenError> {
+        let mut held = vec![Vec::new(); self.directories.len()];
+        for partition in partitions {
+            let has = |directory: &Arc<Directory>| directory.home().as_ref().is_some_and(|home| home.has(partition));
+            let number = self.directories.iter().position(has);
+            let held = number.and_then(|number| held.get_mut(number));
+            held.ok_or_else(|| OpenError::UnknownPartition { partition: partition.clone() })?.push(partition.clone());
+        }
+        for (directory, partitions) in self.directories.iter().zip(held).filter(|(_, held)| !held.is_empty()) {
+            let mut home = directory.home();
+            let home = home.as_mut().ok_or(OpenError::NoDirectory)?;
+            partitions.iter().try_for_each(|partition| self.close_for_good(directory, partition))?;
+            home.delete_all(&partitions)?;
+        }
+        Ok(())
+    }
+
     /// Closes a partition for everybody, and lets its directory give it up.
     pub(super) fn take_away(
         &self,
@@ -211,6 +243,12 @@ impl LogManager {
         let directory = self.holder(partition).ok_or_else(unknown)?;
         let mut home = directory.home();
         let home = home.as_mut().ok_or(OpenError::NoDirectory)?;
+        self.close_for_good(directory, partition)?;
+        give_up(home)
+    }
+
+    /// Closes a partition for everybody, if it is open, before its directory gives it up.
+    fn close_for_good(&self, directory: &Directory, partition: &TopicPartition) -> Result<(), OpenError> {
         if let Some(open) = self.get(partition) {
             // A new partition of the name must not get what the journal has of this one.
             open.take_out_of_journal()
@@ -218,7 +256,7 @@ impl LogManager {
             self.partitions.write().unwrap_or_else(PoisonError::into_inner).remove(partition);
             directory.committer.remove(partition);
         }
-        give_up(home)
+        Ok(())
     }
 
     /// Writes recovery points, log starts and high watermarks of all open logs. The host calls it now and then
@@ -241,6 +279,15 @@ impl LogManager {
     /// For [`Background::Host`]; the threads do it twice a second.
     pub fn tick(&self) {
         self.directories.iter().for_each(|directory| directory.committer.tick());
+    }
+
+    /// Tells all directories the epoch under which the broker is registered; see [`LogDirectory::set_broker_epoch`].
+    pub fn set_broker_epoch(&self, broker_epoch: i64) {
+        for directory in &self.directories {
+            if let Some(home) = directory.home().as_mut() {
+                home.set_broker_epoch(broker_epoch);
+            }
+        }
     }
 
     /// What each directory counted, in the order in which they were given.
