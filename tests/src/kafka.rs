@@ -7,6 +7,7 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -24,11 +25,33 @@ pub fn skip(why: &str) {
 #[must_use]
 pub fn tools_missing<'a>(tools: &[&'a str]) -> Option<&'a str> {
     let runs = |tool: &&&str| {
-        let version = if **tool == "python3" { "--version" } else { "-version" };
+        let version = match **tool {
+            "python3" => "--version",
+            "go" => "version",
+            _ => "-version",
+        };
         let status = Command::new(tool).arg(version).stdout(Stdio::null()).stderr(Stdio::null()).status();
         status.is_ok_and(|status| status.success())
     };
     tools.iter().find(|tool| !runs(tool)).copied()
+}
+
+/// A port that nothing listens on now. It is below those that the system gives to outgoing connections, one of which could
+/// take it before a broker does; no two answers of a process are the same.
+#[must_use]
+pub fn free_port() -> u16 {
+    const FIRST: u32 = 20_000;
+    const COUNT: u32 = 12_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        assert!(step < COUNT, "no port is free");
+        let port = FIRST + std::process::id().wrapping_mul(97).wrapping_add(step) % COUNT;
+        let port = u16::try_from(port).expect("it is below 32,000");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// Kafka's jars.
@@ -52,6 +75,12 @@ impl Kafka {
             return Err(format!("Kafka was not got: {}", String::from_utf8_lossy(&output.stderr)));
         }
         Ok(Self { libs: PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()) })
+    }
+
+    /// The folder of the jars.
+    #[must_use]
+    pub fn libs(&self) -> &Path {
+        &self.libs
     }
 
     fn java(&self, level: &str) -> Command {
@@ -108,17 +137,25 @@ impl Kafka {
     /// A new node whose log directory is `home/logs`.
     #[must_use]
     pub fn node(&self, home: &Path) -> Node<'_> {
-        let port = || TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("a port").port();
-        let (broker, controller) = (port(), port());
+        self.node_with(home, &[])
+    }
+
+    /// The same with more settings; one that is there already has the value given here.
+    #[must_use]
+    pub fn node_with(&self, home: &Path, settings: &[(&str, &str)]) -> Node<'_> {
+        let (broker, controller) = (free_port(), free_port());
         let properties = home.join("server.properties");
-        let text = format!(
+        let mut text = format!(
             "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.voters=1@127.0.0.1:{controller}\n\
              listeners=PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}\n\
              advertised.listeners=PLAINTEXT://127.0.0.1:{broker}\ncontroller.listener.names=CONTROLLER\n\
              log.dirs={}\noffsets.topic.replication.factor=1\noffsets.topic.num.partitions=1\n\
+             transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\n\
              group.initial.rebalance.delay.ms=0\n",
             home.join("logs").display()
         );
+        // Of a name that comes twice, a properties file holds the last.
+        text.extend(settings.iter().map(|(name, value)| format!("{name}={value}\n")));
         fs::write(&properties, text).expect("a file");
         let config = properties.display().to_string();
         let _ = self.tool("kafka.tools.StorageTool", &["format", "-t", "AAAAAAAAAAAAAAAAAAAAAQ", "-c", &config]);
@@ -136,6 +173,20 @@ pub struct Node<'a> {
 }
 
 impl Node<'_> {
+    /// Where clients find it.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// What starts it, for those who look after the process themselves; "Kafka Server started" is printed when it answers.
+    #[must_use]
+    pub fn command(&self) -> Command {
+        let mut java = self.kafka.java("info");
+        java.arg("kafka.Kafka").arg(&self.properties);
+        java
+    }
+
     /// Starts it and waits until it answers.
     ///
     /// # Panics
@@ -143,8 +194,8 @@ impl Node<'_> {
     pub fn start(&mut self) {
         let log = self.properties.with_extension("log");
         let out = File::create(&log).expect("a file");
-        let mut java = self.kafka.java("info");
-        java.arg("kafka.Kafka").arg(&self.properties).stdout(out.try_clone().expect("a file")).stderr(out);
+        let mut java = self.command();
+        java.stdout(out.try_clone().expect("a file")).stderr(out);
         self.process = Some(java.spawn().expect("java runs"));
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_secs(90) {

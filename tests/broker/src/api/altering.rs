@@ -1,0 +1,43 @@
+//! What both ways of altering properties share: whose they are, and making the change.
+
+use super::{
+    Broker,
+    describe_configs::{BROKER, TOPIC, is_for_all},
+    refusal::Refusal,
+};
+use crate::{
+    metadata::Configs,
+    topics::{TopicError, check_name, properties::Changes},
+};
+use std::{collections::HashMap, hash::Hash};
+
+/// Changes the properties of a topic, of this broker or of all brokers, as `decide` says of what is set.
+pub(super) async fn alter(
+    broker: &Broker,
+    (resource_type, name): (i8, &str),
+    validate_only: bool,
+    decide: impl FnOnce(&Configs) -> Result<Changes, TopicError> + Send + 'static,
+) -> Result<(), Refusal> {
+    match resource_type {
+        TOPIC => {
+            check_name(name)?;
+            Ok(broker.topics.alter_topic(name, validate_only, decide).await?)
+        }
+        BROKER => {
+            let for_all = is_for_all(name, broker.config.node_id)?;
+            Ok(broker.topics.alter_broker(for_all, validate_only, decide).await?)
+        }
+        other => Err(Refusal::invalid_request(format!("Unsupported resource type: {other}"))),
+    }
+}
+
+/// Whether anything comes up more than once, which leaves open what is wanted.
+pub(super) fn has_duplicates<T: Eq + Hash>(keys: impl IntoIterator<Item = T>) -> bool {
+    let mut times = HashMap::new();
+    keys.into_iter().any(|key| times.insert(key, ()).is_some())
+}
+
+/// A resource that is named twice is altered not at all (`ConfigAdminManager.preprocess`).
+pub(super) fn named_twice() -> Refusal {
+    Refusal::invalid_request("Each resource must appear at most once.")
+}
