@@ -4,14 +4,14 @@ use super::{
     Broker, RequestContext,
     describe_configs::creatable,
     refusal::Refusal,
-    wire::{to_wire, topic_name},
+    wire::{from_wire, to_wire, topic_name},
 };
 use crate::{
     metadata::Configs,
     metadata::METADATA_TOPIC,
     topics::{check_new, properties},
 };
-use duramen::{KafkaErrorCode, format::uuid::Uuid};
+use duramen::KafkaErrorCode;
 use kafka_protocol::{
     ResponseError,
     messages::{
@@ -67,7 +67,8 @@ async fn create(broker: &Broker, topic: &CreatableTopic, validate_only: bool) ->
     let described = described.map_err(|error| Refusal::from(crate::topics::TopicError::from(error)))?;
     let partitions = partitions(topic, broker.config.node_id, broker.config.num_partitions)?;
     let id = match validate_only {
-        true => Uuid::ZERO,
+        // Like Kafka's, one that no topic will have.
+        true => from_wire(uuid::Uuid::new_v4()),
         false => broker.topics.create(name, partitions, &configs).await?.id,
     };
     Ok(CreatableTopicResult::default()
