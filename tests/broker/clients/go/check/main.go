@@ -96,7 +96,8 @@ func readFrom(consumer sarama.Consumer, topic string, partition int32, from int6
 	}
 	claim, err := consumer.ConsumePartition(topic, partition, from)
 	settings.Must(err)
-	defer claim.AsyncClose()
+	// Not only asked to end: the partition may be read again at once.
+	defer func() { settings.Must(claim.Close()) }()
 	for len(read) < count {
 		select {
 		case message, open := <-claim.Messages():
