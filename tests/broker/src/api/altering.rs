@@ -9,7 +9,6 @@ use crate::{
     metadata::Configs,
     topics::{TopicError, check_name, properties::Changes},
 };
-use std::{collections::HashMap, hash::Hash};
 
 /// Changes the properties of a topic, of this broker or of all brokers, as `decide` says of what is set.
 pub(super) async fn alter(
@@ -29,12 +28,6 @@ pub(super) async fn alter(
         }
         other => Err(Refusal::invalid_request(format!("Unsupported resource type: {other}"))),
     }
-}
-
-/// Whether anything comes up more than once, which leaves open what is wanted.
-pub(super) fn has_duplicates<T: Eq + Hash>(keys: impl IntoIterator<Item = T>) -> bool {
-    let mut times = HashMap::new();
-    keys.into_iter().any(|key| times.insert(key, ()).is_some())
 }
 
 /// A resource that is named twice is altered not at all (`ConfigAdminManager.preprocess`).

@@ -2,6 +2,7 @@
 
 use super::{
     Broker, RequestContext,
+    counting::times,
     create_topics::{MAX_PARTITIONS, check_assignment},
     refusal::Refusal,
 };
@@ -13,7 +14,6 @@ use kafka_protocol::{
         create_partitions_response::CreatePartitionsTopicResult,
     },
 };
-use std::collections::HashMap;
 
 /// Answers a request.
 pub(crate) async fn handle(
@@ -21,8 +21,7 @@ pub(crate) async fn handle(
     _context: &RequestContext,
     request: CreatePartitionsRequest,
 ) -> CreatePartitionsResponse {
-    let mut times = HashMap::new();
-    request.topics.iter().for_each(|topic| *times.entry(topic.name.clone()).or_insert(0) += 1);
+    let mut times = times(request.topics.iter().map(|topic| topic.name.clone()));
     let mut results = Vec::with_capacity(times.len());
     for topic in &request.topics {
         let result = match times.remove(&topic.name) {

@@ -2,6 +2,7 @@
 
 use super::{
     Broker, RequestContext,
+    counting::times,
     describe_configs::creatable,
     refusal::Refusal,
     wire::{from_wire, to_wire, topic_name},
@@ -20,7 +21,7 @@ use kafka_protocol::{
         create_topics_response::CreatableTopicResult,
     },
 };
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 /// A request can make so many partitions, all its topics together (`ReplicationControlManager.MAX_PARTITIONS_PER_BATCH`).
 pub(super) const MAX_PARTITIONS: i32 = 10_000;
@@ -31,8 +32,7 @@ pub(crate) async fn handle(
     _context: &RequestContext,
     request: CreateTopicsRequest,
 ) -> CreateTopicsResponse {
-    let mut times = HashMap::new();
-    request.topics.iter().for_each(|topic| *times.entry(topic.name.clone()).or_insert(0) += 1);
+    let mut times = times(request.topics.iter().map(|topic| topic.name.clone()));
     let mut results = Vec::with_capacity(times.len());
     for topic in &request.topics {
         let result = match times.remove(&topic.name) {

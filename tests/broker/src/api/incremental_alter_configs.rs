@@ -2,7 +2,8 @@
 
 use super::{
     Broker, RequestContext,
-    altering::{alter, has_duplicates, named_twice},
+    altering::{alter, named_twice},
+    counting::{has_duplicates, times},
     describe_configs::TOPIC,
     refusal::Refusal,
 };
@@ -26,12 +27,11 @@ pub(crate) async fn handle(
     request: IncrementalAlterConfigsRequest,
 ) -> IncrementalAlterConfigsResponse {
     let mut responses = Vec::with_capacity(request.resources.len());
+    let named = |resource: &AlterConfigsResource| (resource.resource_type, resource.resource_name.clone());
+    let times = times(request.resources.iter().map(named));
     for resource in &request.resources {
-        let same = |it: &&AlterConfigsResource| {
-            (it.resource_type, &it.resource_name) == (resource.resource_type, &resource.resource_name)
-        };
-        let result = match request.resources.iter().filter(same).count() {
-            1 => change(broker, resource, request.validate_only).await,
+        let result = match times.get(&named(resource)) {
+            Some(1) => change(broker, resource, request.validate_only).await,
             _ => Err(named_twice()),
         };
         let answer = AlterConfigsResourceResponse::default()

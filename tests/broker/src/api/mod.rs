@@ -6,6 +6,7 @@ mod alter_configs;
 mod altering;
 mod api_versions;
 mod authorized;
+mod counting;
 mod create_partitions;
 mod create_topics;
 mod delete_records;

@@ -5,6 +5,7 @@
 mod all;
 pub(crate) mod clock;
 pub(crate) mod groups;
+mod placing;
 pub(crate) mod transactions;
 
 pub(crate) use all::Coordinators;

@@ -28,6 +28,7 @@ mod upkeep;
 pub(crate) use admission::{Admission, Admitted};
 pub(crate) use producer_ids::ProducerIds;
 
+use super::placing::partition_of;
 use crate::{
     internal::InternalLog,
     transaction::{Markers, Metadata, Step, Transaction, TransactionVersion},
@@ -177,7 +178,7 @@ impl TransactionCoordinator {
 
     /// The partition of `__transaction_state` that has this id (`TransactionStateManager.partitionFor`).
     pub(crate) fn partition_for(&self, transactional_id: &str) -> i32 {
-        partition_of(transactional_id, i32::try_from(self.shards.len()).unwrap_or(i32::MAX))
+        partition_of(transactional_id, self.shards.len())
     }
 
     fn shard(&self, transactional_id: &str) -> Result<&Shard, ResponseError> {
@@ -337,11 +338,4 @@ fn response_error(error: KafkaErrorCode) -> ResponseError {
 /// The number that a result has on the wire.
 fn code(result: Result<(), ResponseError>) -> i16 {
     result.err().map_or(0, |error| error.code())
-}
-
-/// The partition of an internal topic that a name belongs to: Java's hash of the text, without its sign
-/// (`Utils.abs(name.hashCode) % partitions`).
-fn partition_of(name: &str, partitions: i32) -> i32 {
-    let hash = name.encode_utf16().fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
-    hash.checked_abs().unwrap_or(0).checked_rem(partitions).unwrap_or(0)
 }

@@ -19,7 +19,7 @@ mod timers;
 
 pub(crate) use crate::group::{Client, GroupConfig};
 
-use super::clock::Clock;
+use super::{clock::Clock, placing::partition_of};
 use crate::internal::InternalLog;
 use duramen::LogError;
 use kafka_protocol::ResponseError;
@@ -117,9 +117,7 @@ impl GroupCoordinator {
 
     /// The partition of `__consumer_offsets` that a group belongs to (`GroupCoordinatorService.partitionFor`).
     pub(crate) fn partition_for(&self, group: &str) -> i32 {
-        let hash = group.encode_utf16().fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
-        let partitions = i32::try_from(self.shards.len()).unwrap_or(i32::MAX).max(1);
-        hash.checked_abs().unwrap_or(0) % partitions
+        partition_of(group, self.shards.len())
     }
 
     /// Answers whoever waits, and takes no more requests. What is on its way to the disk goes on.
