@@ -38,5 +38,5 @@ pub use manager::{
     LogManager, LongPoll, Maintenance, ManagerOptions, OpenError, Partition, PartitionError, Position, Retention, Room,
     Ticket, TryAppendError, WaitError,
 };
-pub use segment::{Damage, FileSlice, SegmentError, SlicePart};
+pub use segment::{Damage, FileSlice, SegmentError, SliceBytes, SlicePart};
 pub use types::{InvalidTopic, LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp, TopicPartition};

@@ -92,7 +92,7 @@ pub fn options() -> ManagerOptions {
 }
 
 fn config() -> LogConfig {
-    LogConfig { segment_bytes: 24 << 10, index_interval_bytes: 64, ..LogConfig::default() }
+    LogConfig { segment_bytes: 13 << 10, index_interval_bytes: 64, ..LogConfig::default() }
 }
 
 fn name(partition: usize) -> TopicPartition {
@@ -110,20 +110,14 @@ fn open(disk: &SimDisk) -> Result<LogManager, OpenError> {
 
 /// The values of all records.
 fn values(partition: &Partition) -> Result<Vec<Vec<u8>>, LogError> {
-    let mut found = Vec::new();
-    let mut next = partition.offsets().log_start;
-    loop {
-        let fetch = Fetch { isolation: Isolation::LogEnd, ..Fetch::from(next) };
-        let Some(records) = partition.read(fetch)?.records else { return Ok(found) };
-        let bytes = records.to_vec().expect("what was found can be read");
-        for batch in Batches::new(&bytes).map_while(Result::ok) {
-            let mut scratch = Vec::new();
-            for record in batch.records(&mut scratch, 1 << 20).unwrap() {
-                found.push(record.unwrap().value().unwrap().to_vec());
-            }
-            next = batch.header().next_offset();
+    let (mut found, mut scratch) = (Vec::new(), Vec::new());
+    partition.reader().for_each_batch(partition.offsets().log_start, Isolation::LogEnd, |batch| {
+        for record in batch.records(&mut scratch, 1 << 20)? {
+            found.push(record?.value().expect("each has one").to_vec());
         }
-    }
+        Ok::<(), LogError>(())
+    })?;
+    Ok(found)
 }
 
 impl Run {

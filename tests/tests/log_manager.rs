@@ -3,9 +3,9 @@
 
 use duramen::{
     AppendAsLeader, Background, CompletionQueue, DirectoryOptions, Durability, Event, EventHandler, Fetch,
-    HighWatermarkPolicy, Isolation, LoadProgress, LogConfig, LogDirectory, LogManager, LongPoll, ManagerOptions,
-    OpenError, Partition, Position, TopicPartition, ValidatedBatch, ValidationPolicy,
-    format::{batch::Batches, builder::BatchBuilder},
+    HighWatermarkPolicy, Isolation, LoadProgress, LogConfig, LogDirectory, LogError, LogManager, LongPoll,
+    ManagerOptions, OpenError, Partition, Position, TopicPartition, ValidatedBatch, ValidationPolicy,
+    format::{builder::BatchBuilder, uuid::Uuid},
     storage::Storage,
     validate,
 };
@@ -48,20 +48,15 @@ fn append(partition: &Partition, value: &[u8], durability: Durability) -> durame
 
 /// The values of all records from an offset on.
 fn values(partition: &Partition, offset: i64) -> Vec<Vec<u8>> {
-    let mut found = Vec::new();
-    let mut next = offset;
-    loop {
-        let fetch = Fetch { isolation: Isolation::LogEnd, ..Fetch::from(next) };
-        let Some(records) = partition.read(fetch).unwrap().records else { return found };
-        let bytes = records.to_vec().unwrap();
-        for batch in Batches::new(&bytes).map_while(Result::ok) {
-            let mut scratch = Vec::new();
-            for record in batch.records(&mut scratch, 1 << 20).unwrap() {
-                found.push(record.unwrap().value().unwrap().to_vec());
-            }
-            next = batch.header().next_offset();
+    let (mut found, mut scratch) = (Vec::new(), Vec::new());
+    let read = partition.reader().for_each_batch(offset, Isolation::LogEnd, |batch| {
+        for record in batch.records(&mut scratch, 1 << 20)? {
+            found.push(record?.value().unwrap().to_vec());
         }
-    }
+        Ok::<(), LogError>(())
+    });
+    assert_eq!(read.unwrap(), partition.offsets().log_end.max(offset));
+    found
 }
 
 /// Polls until the ticket has an answer.
@@ -400,6 +395,57 @@ fn thousand_partitions_wait_for_one_sync_and_their_first_appends_for_none_of_the
     assert_eq!(found.partitions().len(), 1001);
     let again = found.get_or_create(&orders(99), &LogConfig::default()).unwrap();
     assert_eq!((values(&again, 0), again.reader().latest_epoch()), (vec![b"first".to_vec()], Some(0)));
+}
+
+#[test]
+fn partitions_of_a_topic_are_made_with_its_id_in_two_syncs_and_those_of_another_are_refused() {
+    let (id, other) = (Uuid::from_bytes([7; 16]), Uuid::from_bytes([8; 16]));
+    let config = LogConfig::default();
+    let disk = SimDisk::new(11);
+    let manager = on(&disk, polled());
+    let names: Vec<_> = (0..1000).map(orders).collect();
+    manager.get_or_create(&names[3], &config).unwrap();
+    let begin = disk.operations();
+    let partitions = manager.get_or_create_topic(&names, id, &config).unwrap();
+    assert_eq!(syncs_since(&disk, begin), 2 + 2, "all new ones together, and the one that was there");
+    assert!(partitions.iter().all(|partition| partition.reader().topic_id() == Some(id)));
+    let found = on(&disk.crash_image(Crash::LoseAllUnsynced), polled());
+    for name in &names {
+        assert_eq!(found.get_or_create(name, &config).unwrap().reader().topic_id(), Some(id));
+    }
+    match found.get_or_create_topic(&names[5..7], other, &config) {
+        Err(OpenError::Partition { partition, source: LogError::InconsistentTopicId { offered, known } }) => {
+            assert_eq!((partition, offered, known), (names[5].clone(), other, id));
+        }
+        unexpected => panic!("{unexpected:?}"),
+    }
+}
+
+#[test]
+fn crash_while_a_topic_is_created_leaves_each_partition_with_its_id_or_without_any() {
+    let id = Uuid::from_bytes([7; 16]);
+    for count in [1, 3, 12] {
+        let names: Vec<_> = (0..count).map(orders).collect();
+        let mut at = 0;
+        loop {
+            let disk = SimDisk::new(10);
+            let manager = on(&disk, polled());
+            disk.crash_at(disk.operations() + at);
+            let created = manager.get_or_create_topic(&names, id, &LogConfig::default());
+            for how in [Crash::ProcessOnly, Crash::LoseAllUnsynced, Crash::ZeroTail, Crash::Torn(at)] {
+                let found = on(&disk.crash_image(how), polled());
+                for partition in found.get_or_create_all(&found.partitions(), &LogConfig::default()).unwrap() {
+                    let known = partition.reader().topic_id();
+                    assert!(known == Some(id) || (known.is_none() && created.is_err()), "{how:?} at {at}: {known:?}");
+                }
+                assert_eq!(found.get_or_create_topic(&names, id, &LogConfig::default()).unwrap().len(), names.len());
+            }
+            if !disk.crashed() {
+                break;
+            }
+            at += 1;
+        }
+    }
 }
 
 #[test]

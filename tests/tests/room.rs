@@ -3,7 +3,7 @@
 
 use duramen::{
     Append, AppendAsLeader, Background, CompletionQueue, DirectoryOptions, Durability, Fetch, Isolation, LogConfig,
-    LogError, LogManager, ManagerOptions, Partition, PartitionError, Room, TopicPartition, TryAppendError,
+    LogError, LogManager, ManagerOptions, Partition, PartitionError, Room, SlicePart, TopicPartition, TryAppendError,
     ValidatedBatch, ValidationPolicy, WaitError, format::builder::BatchBuilder, storage::Storage, validate,
 };
 use duramen_tests::{
@@ -240,12 +240,17 @@ fn memory_that_a_reader_lets_go_of_is_told_to_who_waits_for_it() {
         let (manager, partitions) = opened(Arc::new(SimDisk::new(3)), options, 1);
         let orders = &partitions[0];
         let mut held = Vec::new();
-        // Everything that is in memory is held by slices, whatever reaches its segment meanwhile.
+        // Everything that is in memory is held as bytes of slices, whatever reaches its segment meanwhile.
         let busy = (0..10_000).find(|_| {
             let is_busy = is_busy(orders, 3000);
             if !is_busy {
                 let from = orders.offsets().log_end - 1;
-                held.push(orders.read(Fetch { isolation: Isolation::LogEnd, ..Fetch::from(from) }).unwrap());
+                let fetch = Fetch { isolation: Isolation::LogEnd, ..Fetch::from(from) };
+                let slice = orders.read(fetch).unwrap().records.unwrap();
+                held.extend(slice.parts().filter_map(|part| match part {
+                    SlicePart::Memory(bytes) => Some(bytes),
+                    SlicePart::File(..) => None,
+                }));
             }
             is_busy
         });
@@ -351,4 +356,47 @@ fn disk_that_is_full_ends_the_wait_and_the_next_try_says_so() {
     assert_eq!(room.wait(Some(Instant::now())), Ok(()));
     assert!(!is_busy(busy, 3900));
     manager.close().unwrap();
+}
+
+/// Slices of the newest bytes are held for as long as a slow peer takes: appends go on, and the slices stay what they were.
+#[test]
+fn readers_that_take_their_time_hold_no_memory() {
+    let home = tempfile::tempdir().unwrap();
+    let (manager, partitions) = opened(real_disk(&home), options(), 2);
+    let mut held = Vec::new();
+    for round in 0..400 {
+        let partition = &partitions[round % 2];
+        let late = Instant::now() + Duration::from_secs(60);
+        let append = loop {
+            match try_append(partition, batch(900 + round)) {
+                Ok(append) => break append,
+                Err(TryAppendError::Busy(again)) => {
+                    partition.room(again.bytes().len()).unwrap().wait(Some(late)).unwrap()
+                }
+                Err(error) => panic!("{error}"),
+            }
+        };
+        let fetch = Fetch { isolation: Isolation::LogEnd, ..Fetch::from(append.info.first_offset) };
+        let slice = partition.read(fetch).unwrap().records.unwrap();
+        let bytes = slice.to_vec().unwrap();
+        held.push((slice, bytes));
+    }
+    let total: u64 = held.iter().map(|(slice, _)| slice.len()).sum();
+    assert!(total > 4 * 64 << 10, "more than fits into memory");
+    for (slice, bytes) in &held {
+        assert_eq!(slice.to_vec().unwrap(), *bytes);
+        let mut parts = Vec::new();
+        for part in slice.parts() {
+            match part {
+                SlicePart::File(_, position, len) => {
+                    let from = usize::try_from(position - slice.position()).unwrap();
+                    parts.extend_from_slice(&bytes[from..from + usize::try_from(len).unwrap()]);
+                }
+                SlicePart::Memory(bytes) => parts.extend_from_slice(&bytes),
+            }
+        }
+        assert_eq!(parts, *bytes);
+    }
+    manager.close().unwrap();
+    assert!(held.iter().all(|(slice, bytes)| slice.to_vec().unwrap() == *bytes));
 }

@@ -119,9 +119,9 @@ impl Log {
     /// * [`LogError::RecordListTooLarge`]: the batch exceeds `segment.bytes`;
     /// * [`LogError::DiskFull`]: the log is as before; append again when there is space;
     /// * [`LogError::Storage`]: the end of the log is unknown; and from then on [`LogError::Poisoned`].
-    pub fn append_as_leader(
+    pub fn append_as_leader<B: AsRef<[u8]> + AsMut<[u8]>>(
         &mut self,
-        mut batch: ValidatedBatch,
+        mut batch: ValidatedBatch<B>,
         append: AppendAsLeader,
     ) -> Result<AppendInfo, LogError> {
         self.append_batch(&mut batch, append)
@@ -131,16 +131,20 @@ impl Log {
     ///
     /// # Errors
     /// As [`Log::append_as_leader`]; the buffer is then gone.
-    pub fn append_as_leader_reusing(
+    pub fn append_as_leader_reusing<B: AsRef<[u8]> + AsMut<[u8]>>(
         &mut self,
-        mut batch: ValidatedBatch,
+        mut batch: ValidatedBatch<B>,
         append: AppendAsLeader,
-    ) -> Result<(AppendInfo, Vec<u8>), LogError> {
+    ) -> Result<(AppendInfo, B), LogError> {
         let info = self.append_batch(&mut batch, append)?;
-        Ok((info, batch.into_bytes()))
+        Ok((info, batch.into_buffer()))
     }
 
-    fn append_batch(&mut self, batch: &mut ValidatedBatch, append: AppendAsLeader) -> Result<AppendInfo, LogError> {
+    fn append_batch<B: AsRef<[u8]> + AsMut<[u8]>>(
+        &mut self,
+        batch: &mut ValidatedBatch<B>,
+        append: AppendAsLeader,
+    ) -> Result<AppendInfo, LogError> {
         self.append_batch_gathering(batch, append, None).map(|(info, _)| info)
     }
 
@@ -149,9 +153,9 @@ impl Log {
     ///
     /// # Errors
     /// [`LogError::NoMemory`]; otherwise as [`Log::append_as_leader`].
-    pub(crate) fn append_batch_gathering(
+    pub(crate) fn append_batch_gathering<B: AsRef<[u8]> + AsMut<[u8]>>(
         &mut self,
-        batch: &mut ValidatedBatch,
+        batch: &mut ValidatedBatch<B>,
         append: AppendAsLeader,
         gather: Option<&Gather<'_>>,
     ) -> Result<(AppendInfo, Option<Gathered>), LogError> {
@@ -237,6 +241,10 @@ impl Log {
         let (Some(first), Some(last)) = (incoming.headers.first(), incoming.headers.last()) else {
             return Err(LogError::NothingToAppend);
         };
+        if incoming.gather.is_none() {
+            // The journal does not have this, so the file has to be found.
+            self.end_roll()?;
+        }
         self.assign_epochs(incoming.headers)?;
         let size = u64::try_from(incoming.bytes.len()).unwrap_or(u64::MAX);
         let limit = u64::from(self.config.segment_bytes);
@@ -247,7 +255,7 @@ impl Log {
         let wanted = roll::Incoming { size, max_timestamp, last_offset: last.last_offset() };
         let rolled = self.must_roll(&moment.active, &wanted, now_ms);
         if rolled {
-            self.roll_at(first.base_offset().max(moment.log_end), now_ms)?;
+            self.roll_at(first.base_offset().max(moment.log_end), incoming.gather, now_ms)?;
         }
         let info = AppendInfo {
             first_offset: first.base_offset(),

@@ -6,10 +6,11 @@
 use super::{error::LogError, journalled::CommitJournal};
 use crate::{
     format::{checkpoint::OffsetCheckpoint, names},
-    storage::{self, Storage},
+    storage::{self, Storage, StorageError},
     types::{Offset, TopicPartition},
 };
 use std::{
+    collections::BTreeMap,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
 };
@@ -87,10 +88,10 @@ impl Checkpoints {
     /// [`LogError::Storage`]; the file is then as before or as wanted.
     pub fn write_cleaner_point(&self, partition: &TopicPartition, offset: Offset) -> Result<(), LogError> {
         let mut maps = self.maps();
-        self.change(&mut maps.cleaner_points, names::CLEANER_CHECKPOINT, |points| {
+        Ok(self.change(&mut maps.cleaner_points, names::CLEANER_CHECKPOINT, |points| {
             points.insert(partition.clone(), offset);
             true
-        })
+        })?)
     }
 
     /// Forgets every partition that `keep` does not want, and writes the files that had one of them.
@@ -116,7 +117,7 @@ impl Checkpoints {
             points.extend(entries.iter().map(|(partition, recovery_point, _)| (partition.clone(), *recovery_point)));
             true
         })?;
-        self.change(&mut maps.log_starts, names::LOG_START_CHECKPOINT, |starts| {
+        Ok(self.change(&mut maps.log_starts, names::LOG_START_CHECKPOINT, |starts| {
             for (partition, _, log_start) in entries {
                 match log_start {
                     Some(log_start) => starts.insert(partition.clone(), *log_start),
@@ -124,20 +125,20 @@ impl Checkpoints {
                 };
             }
             true
-        })
+        })?)
     }
 
     /// Raises the log start of one partition to `offset`; durable when it returns. What lies below may then lose files in
     /// any order.
     pub(crate) fn raise_log_start(&self, partition: &TopicPartition, offset: Offset) -> Result<(), LogError> {
         let mut maps = self.maps();
-        self.change(&mut maps.log_starts, names::LOG_START_CHECKPOINT, |starts| {
+        Ok(self.change(&mut maps.log_starts, names::LOG_START_CHECKPOINT, |starts| {
             let is_higher = starts.get(partition).is_none_or(|known| *known < offset);
             if is_higher {
                 starts.insert(partition.clone(), offset);
             }
             is_higher
-        })
+        })?)
     }
 
     /// Says which journal may hold batches of the directory's logs.
@@ -185,13 +186,28 @@ impl Checkpoints {
         })
     }
 
+    /// Lowers the recovery points of partitions to at most these offsets; durable when it returns.
+    pub(crate) fn lower_recovery_points(&self, offsets: &BTreeMap<TopicPartition, Offset>) -> Result<(), StorageError> {
+        let mut maps = self.maps();
+        self.change(&mut maps.recovery_points, names::RECOVERY_POINT_CHECKPOINT, |points| {
+            let mut is_changed = false;
+            for (partition, offset) in offsets {
+                if let Some(known) = points.get_mut(partition).filter(|known| **known > *offset) {
+                    *known = *offset;
+                    is_changed = true;
+                }
+            }
+            is_changed
+        })
+    }
+
     /// Makes the same change to all three.
     fn change_each(&self, change: impl Fn(&mut OffsetCheckpoint) -> bool) -> Result<(), LogError> {
         let mut maps = self.maps();
         let Maps { recovery_points, log_starts, cleaner_points } = &mut *maps;
         self.change(recovery_points, names::RECOVERY_POINT_CHECKPOINT, &change)?;
         self.change(log_starts, names::LOG_START_CHECKPOINT, &change)?;
-        self.change(cleaner_points, names::CLEANER_CHECKPOINT, &change)
+        Ok(self.change(cleaner_points, names::CLEANER_CHECKPOINT, &change)?)
     }
 
     /// Writes a file if `change` says that it changed anything. Where that fails the map stays as the file may still be.
@@ -200,7 +216,7 @@ impl Checkpoints {
         offsets: &mut OffsetCheckpoint,
         name: &str,
         change: impl FnOnce(&mut OffsetCheckpoint) -> bool,
-    ) -> Result<(), LogError> {
+    ) -> Result<(), StorageError> {
         let mut changed = offsets.clone();
         if change(&mut changed) {
             write(&*self.storage, name, &changed)?;
@@ -215,7 +231,6 @@ fn read(storage: &dyn Storage, name: &str) -> Result<OffsetCheckpoint, LogError>
     Ok(crate::format::checkpoint::decode_offsets(&bytes)?)
 }
 
-fn write(storage: &dyn Storage, name: &str, offsets: &OffsetCheckpoint) -> Result<(), LogError> {
-    storage::write_atomically(storage, Path::new(name), &crate::format::checkpoint::encode_offsets(offsets))?;
-    Ok(())
+fn write(storage: &dyn Storage, name: &str, offsets: &OffsetCheckpoint) -> Result<(), StorageError> {
+    storage::write_atomically(storage, Path::new(name), &crate::format::checkpoint::encode_offsets(offsets))
 }

@@ -1,14 +1,14 @@
 //! The files of new logs, many made durable at once.
 //!
-//! Knows nothing of open logs: what it leaves is an empty log, to be opened as any other. No file of it has a byte, so only
-//! directory entries have to be made durable, in any order: a crash before that leaves the log whole, or without a file or
-//! two, which an open makes again, or not at all.
+//! Knows nothing of open logs: what it leaves is an empty log, to be opened as any other. But for the topic's id no file of it
+//! has a byte, so only directory entries have to be made durable, in any order: a crash before that leaves the log whole, or
+//! without a file or two, which an open makes again, or not at all.
 
 use crate::{
     config::LogConfig,
-    format::names,
+    format::{names, partition_metadata, uuid::Uuid},
     segment::{IndexLimits, Segment},
-    storage::{Access, Storage, StorageError},
+    storage::{Access, Op, Replacement, Storage, StorageError},
     types::TopicPartition,
 };
 use std::{
@@ -20,28 +20,58 @@ use std::{
 /// With more new directories than this one sync of the file system costs less than a sync of each.
 const MAX_DIRECTORY_SYNCS: usize = 8;
 
-/// Makes the directories and files of new, empty logs, durable when this returns. What is there already stays.
+/// Makes the directories and files of new, empty logs, with their topic's id if there is one; durable when this returns. What is
+/// there already stays.
 ///
 /// Steps, and what an open finds after each: a directory made (nothing, or an empty log, whose files it makes); its files
-/// made (the same); all made durable together (every log, empty).
+/// made (the same); the id written under another name and synced (an empty log without an id); renamed (the same, or with
+/// its id); all made durable together (every log, empty).
 pub(crate) fn create(
     storage: &Arc<dyn Storage>,
     partitions: &[&TopicPartition],
+    topic_id: Option<Uuid>,
     config: &LogConfig,
 ) -> Result<(), StorageError> {
     let dirs: Vec<_> = partitions.iter().map(|partition| PathBuf::from(partition.to_string())).collect();
+    let mut new = Vec::new();
     for dir in &dirs {
         if made(storage.create_dir(dir))?.is_some() {
             let preallocate = config.preallocate.then_some(u64::from(config.segment_bytes));
             Segment::create(storage, dir, 0, IndexLimits::from_config(config), preallocate)?;
             create_epoch_file(&**storage, dir)?;
+            new.push(dir.as_path());
         }
     }
-    if dirs.len() > MAX_DIRECTORY_SYNCS {
+    let are_many = dirs.len() > MAX_DIRECTORY_SYNCS;
+    if let Some(topic_id) = topic_id {
+        write_ids(&**storage, &new, topic_id, are_many)?;
+    }
+    if are_many {
         return storage.sync_all();
     }
     dirs.iter().try_for_each(|dir| storage.sync_dir(dir))?;
     storage.sync_dir(Path::new(""))
+}
+
+/// Writes the topic's id into directories, whose entries are not durable yet.
+fn write_ids(storage: &dyn Storage, dirs: &[&Path], topic_id: Uuid, are_many: bool) -> Result<(), StorageError> {
+    let bytes = partition_metadata::encode(topic_id);
+    let write = |dir: &&Path| {
+        let (id, file) = Replacement::write(storage, &dir.join(names::PARTITION_METADATA), &bytes)?;
+        // Thousands of files need not be open at once.
+        Ok((id, (!are_many).then_some(file)))
+    };
+    let written = dirs.iter().map(write).collect::<Result<Vec<_>, StorageError>>()?;
+    if are_many {
+        storage.sync_all()?;
+    }
+    let mut syncs: Vec<_> = written.iter().filter_map(|(_, file)| file.as_ref()).map(Op::sync).collect();
+    storage.run(&mut syncs);
+    for (sync, dir) in syncs.iter_mut().zip(dirs) {
+        sync.take_result().map_err(|error| StorageError::new("sync the topic's id in", dir, error))?;
+    }
+    drop(syncs);
+    written.into_iter().try_for_each(|(id, _)| id.rename(storage))
 }
 
 /// Makes an empty leader-epoch checkpoint, as Kafka has it in a new log, if there is none; whether it did.

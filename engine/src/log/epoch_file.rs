@@ -2,14 +2,15 @@
 //!
 //! A log by itself writes a new epoch durably before the first batch that carries it, as Kafka does. In a log manager an
 //! append waits for no file of its own, so there the file may lack epochs. Keeps: an epoch that the file lacks is newer than
-//! all in it and begins in the active segment. An open after a crash reads that segment from its begin on, whatever the
-//! recovery point, and finds such epochs in the batches; after a close the file has them all.
+//! all in it and begins in the active segment, or in the one before while a roll is under way. An open after a crash reads
+//! these from their begin on, whatever the recovery point, and finds such epochs in the batches; after a close the file has
+//! them all.
 
 use super::{Log, LogError, epochs::EpochCache};
 use crate::{
     format::{checkpoint, names},
     segment::SegmentError,
-    storage::{self, Replacement},
+    storage::{self, File, Replacement},
 };
 use std::sync::Arc;
 
@@ -20,6 +21,13 @@ pub(super) struct EpochFile {
     is_lazy: bool,
     /// Whether there are some that the file lacks.
     is_behind: bool,
+}
+
+impl EpochFile {
+    /// Whether the file lacks epochs, which the caller writes from now on.
+    pub(super) fn hand_over(&mut self) -> bool {
+        std::mem::take(&mut self.is_behind)
+    }
 }
 
 impl Log {
@@ -55,7 +63,7 @@ impl Log {
     }
 
     /// Begins to write what the file lacks: before the active segment gets a successor, and before the log is closed.
-    pub(super) fn begin_epoch_file(&self) -> Result<Option<Replacement>, LogError> {
+    pub(super) fn begin_epoch_file(&self) -> Result<Option<(Replacement, File)>, LogError> {
         if !self.epoch_file.is_behind {
             return Ok(None);
         }

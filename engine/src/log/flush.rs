@@ -5,8 +5,8 @@ use super::{
     state::{LogOffsetMetadata, LogOffsets, Segments},
 };
 use crate::{
-    segment::{IndexLimits, Segment, SegmentError},
-    storage::{File, Replacement},
+    segment::{Gather, IndexLimits, Segment, SegmentError},
+    storage::File,
     types::{Offset, Timestamp},
 };
 use std::sync::Arc;
@@ -28,6 +28,7 @@ impl Log {
     /// As [`Log::flush`].
     pub fn flush_up_to(&mut self, offset: Offset) -> Result<(), LogError> {
         self.check_writable()?;
+        self.end_roll()?;
         let offset = offset.min(self.shared.read().log_end.offset);
         if self.shared.read().recovery_point < offset {
             let active = self.active()?;
@@ -59,7 +60,7 @@ impl Log {
     pub fn roll(&mut self, now_ms: Timestamp) -> Result<Offset, LogError> {
         self.check_writable()?;
         let log_end = self.shared.read().log_end.offset;
-        self.roll_at(log_end, now_ms)?;
+        self.roll_at(log_end, None, now_ms)?;
         Ok(log_end)
     }
 
@@ -67,14 +68,23 @@ impl Log {
     ///
     /// Steps, and what recovery finds after each: indexes, epochs and snapshot written, and these and the old segment synced
     /// (it is still the last one, and is read again); the epochs put in place (as before); the new, empty log file created and
-    /// the directory synced (a sealed and an active segment). So a segment that has a successor is durable.
-    pub(super) fn roll_at(&mut self, base_offset: Offset, now_ms: Timestamp) -> Result<(), LogError> {
+    /// the directory synced (a sealed and an active segment). So a segment that has a successor is durable. Where batches
+    /// `gather`, nobody waits for that: see [`super::rolling`].
+    pub(super) fn roll_at(
+        &mut self,
+        base_offset: Offset,
+        gather: Option<&Gather<'_>>,
+        now_ms: Timestamp,
+    ) -> Result<(), LogError> {
+        self.end_roll()?;
         let active = self.active()?;
         self.producers.set_end_offset(base_offset);
         if active.base_offset() == base_offset {
             self.snapshots.take(&self.producers);
             self.snapshots.commit()?;
             self.flush_up_to(base_offset)?;
+        } else if let Some(gather) = gather {
+            self.begin_roll(active, base_offset, gather.mark)?;
         } else {
             self.flush_whole(&active)?;
             self.begin_segment(&active, base_offset)?;
@@ -90,9 +100,9 @@ impl Log {
         self.snapshots.take(&self.producers);
         let snapshots = self.snapshots.write()?;
         let beside: Vec<&File> =
-            snapshots.iter().map(|(_, file)| file).chain(epochs.iter().map(Replacement::file)).collect();
+            snapshots.iter().map(|(_, file)| file).chain(epochs.as_ref().map(|(_, file)| file)).collect();
         active.write_and_sync(&beside).map_err(|error| self.roll_failed(error))?;
-        self.finish_epoch_file(epochs)
+        self.finish_epoch_file(epochs.map(|(epochs, _)| epochs))
     }
 
     fn begin_segment(&mut self, active: &Segment, base_offset: Offset) -> Result<(), LogError> {
@@ -135,6 +145,7 @@ impl Log {
     /// As [`Log::close`], for who still asks the log afterwards.
     pub(crate) fn close_files(&mut self) -> Result<(), LogError> {
         self.check_writable()?;
+        self.end_roll()?;
         let active = self.active()?;
         self.flush_whole(&active)?;
         let log_end = self.shared.read().log_end.offset;

@@ -39,6 +39,7 @@ impl Log {
 
     /// Gives the segments everything, durably, and makes the journal forget the log.
     pub(crate) fn leave_journal(&mut self) -> Result<(), LogError> {
+        self.end_roll()?;
         if !self.in_journal {
             return Ok(());
         }
@@ -79,6 +80,7 @@ impl Log {
     /// Begins to make everything durable: the file to be synced; `None` if everything is.
     pub(crate) fn begin_flush(&mut self) -> Result<Option<PendingFlush>, LogError> {
         self.check_writable()?;
+        self.end_roll()?;
         let (offset, recovery_point) = {
             let view = self.shared.read();
             (view.log_end.offset, view.recovery_point)

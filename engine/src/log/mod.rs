@@ -24,12 +24,14 @@ mod recovery;
 mod retention;
 mod retire;
 mod roll;
+mod rolling;
 mod snapshots;
 mod split;
 mod state;
 mod transactions;
 mod truncate;
 mod validate;
+mod walk;
 
 pub(crate) use append::Gathered;
 pub use append::{AppendAsLeader, AppendInfo};
@@ -45,6 +47,7 @@ pub use producers::{ActiveProducer, ProducedBatch, VerificationGuard, VerifiedPr
 pub use read::{Fetch, Fetched, Isolation, LogReader, SegmentSummary, TimestampAndOffset, TimestampQuery};
 pub use recovery::{Cut, OnCorruption, RecoveryProgress, RecoveryReport};
 pub use retention::{ExpiredSegment, RetentionReason};
+pub(crate) use rolling::{Roll, end as end_rolls};
 pub use state::{LogOffsetMetadata, LogOffsets};
 pub use validate::{AppendOrigin, ValidatedBatch, ValidationPolicy, validate};
 
@@ -106,7 +109,6 @@ pub struct Log {
     /// Greatest timestamp of the active segment's first batch.
     segment_first_timestamp: Option<Timestamp>,
     last_flush_ms: Timestamp,
-    topic_id: Option<Uuid>,
     retired: Retired,
     /// Alive while a cleaning goes on.
     cleaning: Weak<cleaner::Claim>,
@@ -163,7 +165,6 @@ impl Log {
             opened_ms: options.now_ms,
             segment_first_timestamp: None,
             last_flush_ms: options.now_ms,
-            topic_id: None,
             retired: Retired::default(),
             cleaning: Weak::new(),
             poisoned: None,
@@ -174,7 +175,9 @@ impl Log {
             epoch_file: EpochFile::default(),
         };
         log.segment_first_timestamp = log.first_timestamp(&*log.active()?)?;
-        log.topic_id = log.read_topic_id()?;
+        if let Some(topic_id) = log.read_topic_id()? {
+            log.note_topic_id(topic_id)?;
+        }
         Ok(log)
     }
 
@@ -265,7 +268,7 @@ impl Log {
     /// The topic's id, if the directory has one.
     #[must_use]
     pub fn topic_id(&self) -> Option<Uuid> {
-        self.topic_id
+        self.shared.topic_id.get().copied()
     }
 
     fn read_topic_id(&self) -> Result<Option<Uuid>, LogError> {
@@ -281,15 +284,17 @@ impl Log {
     /// # Errors
     /// [`LogError::InconsistentTopicId`] when it has another one; [`LogError::Storage`].
     pub fn assign_topic_id(&mut self, topic_id: Uuid) -> Result<(), LogError> {
-        match self.topic_id {
-            Some(known) if known == topic_id => return Ok(()),
-            Some(known) => return Err(LogError::InconsistentTopicId { offered: topic_id, known }),
-            None => {}
+        if self.topic_id().is_none() {
+            let path = self.dir.join(names::PARTITION_METADATA);
+            storage::write_atomically(self.storage(), &path, &partition_metadata::encode(topic_id))?;
         }
-        let path = self.dir.join(names::PARTITION_METADATA);
-        storage::write_atomically(self.storage(), &path, &partition_metadata::encode(topic_id))?;
-        self.topic_id = Some(topic_id);
-        Ok(())
+        self.note_topic_id(topic_id)
+    }
+
+    /// The id of the directory; it stays what it is.
+    fn note_topic_id(&self, topic_id: Uuid) -> Result<(), LogError> {
+        let known = *self.shared.topic_id.get_or_init(|| topic_id);
+        if known == topic_id { Ok(()) } else { Err(LogError::InconsistentTopicId { offered: topic_id, known }) }
     }
 
     /// Base offset of the first segment.

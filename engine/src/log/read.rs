@@ -5,12 +5,14 @@
 
 use super::{
     error::LogError,
+    rolling::Roll,
     state::{LogOffsetMetadata, LogOffsets, Shared, View},
 };
 use crate::{
     format::{
         checkpoint::EpochEntry,
         index_entry::{AbortedTxn, TimeIndexEntry},
+        uuid::Uuid,
     },
     segment::{FileSlice, RecordTime, Segment, SegmentError},
     storage::prefetch_value,
@@ -157,6 +159,12 @@ impl LogReader {
         &self.shared.partition
     }
 
+    /// The topic's id, if the directory has one.
+    #[must_use]
+    pub fn topic_id(&self) -> Option<Uuid> {
+        self.shared.topic_id.get().copied()
+    }
+
     /// All offsets, of one moment.
     #[must_use]
     pub fn offsets(&self) -> LogOffsets {
@@ -169,6 +177,12 @@ impl LogReader {
     }
 
     /// The segment that is being appended to.
+    /// The active segment, and a roll that made it if that has not ended.
+    pub(crate) fn newest(&self) -> (Option<Arc<Segment>>, Option<Arc<Roll>>) {
+        let view = self.shared.read();
+        (view.active().map(Arc::clone), view.roll.as_ref().filter(|roll| !roll.is_done()).map(Arc::clone))
+    }
+
     pub(crate) fn active_segment(&self) -> Option<Arc<Segment>> {
         self.shared.read().active().map(Arc::clone)
     }

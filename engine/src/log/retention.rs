@@ -148,7 +148,8 @@ impl Log {
     }
 
     /// Removes the segments that lie below the log start offset, and, if `cleanup.policy` says so, those that exceed
-    /// `retention.bytes` or are older than `retention.ms`; what was removed. Only segments below the high watermark go.
+    /// `retention.bytes` or are older than `retention.ms`; what was removed. Only segments below the high watermark go, and
+    /// for some milliseconds after a roll that a commit journal covers none that it sealed.
     /// The log start offset moves up to the first segment that stays. If all of them go, a new one is begun first.
     ///
     /// The files are renamed; [`Log::remove_retired_files`] unlinks them after `file.delete.delay.ms`. Readers keep the
@@ -158,7 +159,10 @@ impl Log {
     /// [`LogError::Storage`], [`LogError::Segment`]; [`LogError::Poisoned`].
     pub fn delete_old_segments(&mut self, now_ms: Timestamp) -> Result<Vec<ExpiredSegment>, LogError> {
         self.check_writable()?;
-        let expired = self.expired_segments(now_ms)?;
+        let mut expired = self.expired_segments(now_ms)?;
+        if let Some(rolling_from) = self.rolling_from()? {
+            expired.retain(|segment| segment.base_offset < rolling_from);
+        }
         let Some(last) = expired.last() else {
             return Ok(expired);
         };

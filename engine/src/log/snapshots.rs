@@ -29,26 +29,27 @@ enum Change {
     Remove,
 }
 
+/// What was decided and is to be carried out.
+#[derive(Debug)]
+pub(super) struct Changes {
+    storage: Arc<dyn Storage>,
+    dir: PathBuf,
+    left: BTreeMap<Offset, Change>,
+}
+
 /// The snapshot files of one partition, by the offset up to which (exclusive) each holds.
 #[derive(Debug)]
 pub(super) struct Snapshots {
-    storage: Arc<dyn Storage>,
-    dir: PathBuf,
     offsets: BTreeSet<Offset>,
-    changes: BTreeMap<Offset, Change>,
+    changes: Changes,
     /// A state as of here or before is not written (`ProducerStateManager.lastSnapOffset`).
     last: Offset,
 }
 
 impl Snapshots {
     pub(super) fn new(storage: &Arc<dyn Storage>, dir: &Path, offsets: impl IntoIterator<Item = Offset>) -> Self {
-        Self {
-            storage: Arc::clone(storage),
-            dir: dir.to_path_buf(),
-            offsets: offsets.into_iter().collect(),
-            changes: BTreeMap::new(),
-            last: 0,
-        }
+        let changes = Changes { storage: Arc::clone(storage), dir: dir.to_path_buf(), left: BTreeMap::new() };
+        Self { offsets: offsets.into_iter().collect(), changes, last: 0 }
     }
 
     /// The oldest and the newest.
@@ -64,7 +65,7 @@ impl Snapshots {
     /// Wants the state written, unless that of its end or of a later one was.
     pub(super) fn take(&mut self, state: &ProducerState) {
         if state.end_offset() > self.last {
-            self.changes.insert(state.end_offset(), Change::Write(snapshot::encode(&state.snapshot())));
+            self.changes.left.insert(state.end_offset(), Change::Write(snapshot::encode(&state.snapshot())));
             self.offsets.insert(state.end_offset());
             self.last = state.end_offset();
         }
@@ -92,11 +93,12 @@ impl Snapshots {
     }
 
     fn read(&self, offset: Offset) -> Result<Option<Vec<ProducerSnapshotEntry>>, LogError> {
-        let decoded = match self.changes.get(&offset) {
+        let decoded = match self.changes.left.get(&offset) {
             Some(Change::Write(bytes)) => snapshot::decode(bytes),
             Some(Change::Remove) => return Ok(None),
             None => {
-                let bytes = storage::read_file(&*self.storage, &self.path(offset), MAX_BYTES)?.unwrap_or_default();
+                let bytes = storage::read_file(&*self.changes.storage, &self.changes.path(offset), MAX_BYTES)?
+                    .unwrap_or_default();
                 snapshot::decode(&bytes)
             }
         };
@@ -117,14 +119,14 @@ impl Snapshots {
 
     pub(super) fn remove(&mut self, offset: Offset) {
         if self.offsets.remove(&offset) {
-            self.changes.insert(offset, Change::Remove);
+            self.changes.left.insert(offset, Change::Remove);
         }
     }
 
     /// Leaves the file of this offset to the caller.
     pub(super) fn forget(&mut self, offset: Offset) {
         self.offsets.remove(&offset);
-        self.changes.remove(&offset);
+        self.changes.left.remove(&offset);
     }
 
     /// Wants those gone that belong to no segment, but for the newest if it lies beyond the last base: that one is of a
@@ -139,15 +141,29 @@ impl Snapshots {
     /// the directory.
     pub(super) fn commit(&mut self) -> Result<(), LogError> {
         for (offset, file) in self.write()? {
-            storage::sync(&*self.storage, &file).map_err(|error| self.failed("sync", offset, error))?;
+            let synced = storage::sync(&*self.changes.storage, &file);
+            synced.map_err(|error| self.changes.failed("sync", offset, error))?;
         }
         Ok(())
     }
 
     /// As [`Snapshots::commit`], but leaves it to the caller to sync the files written.
     pub(super) fn write(&mut self) -> Result<Vec<(Offset, File)>, LogError> {
+        Ok(self.changes.write()?)
+    }
+
+    /// Leaves it to somebody else to carry out what was decided: until then these snapshots cannot be read.
+    pub(super) fn hand_over(&mut self) -> Changes {
+        let Changes { storage, dir, left } = &mut self.changes;
+        Changes { storage: Arc::clone(storage), dir: dir.clone(), left: std::mem::take(left) }
+    }
+}
+
+impl Changes {
+    /// Writes and removes files; what is left when this fails can be tried again. Somebody has to sync those written.
+    pub(super) fn write(&mut self) -> Result<Vec<(Offset, File)>, SegmentError> {
         let mut written = Vec::new();
-        while let Some((&offset, change)) = self.changes.first_key_value() {
+        while let Some((&offset, change)) = self.left.first_key_value() {
             let path = self.path(offset);
             match self.storage.unlink(&path) {
                 Err(error) if !error.is_not_found() => return Err(error.into()),
@@ -159,13 +175,13 @@ impl Snapshots {
                     .map_err(|error| self.failed("write", offset, error))?;
                 written.push((offset, file));
             }
-            self.changes.remove(&offset);
+            self.left.remove(&offset);
         }
         Ok(written)
     }
 
-    fn failed(&self, operation: &'static str, offset: Offset, error: std::io::Error) -> LogError {
-        SegmentError::from(StorageError::new(operation, &self.path(offset), error)).into()
+    fn failed(&self, operation: &'static str, offset: Offset, error: std::io::Error) -> SegmentError {
+        StorageError::new(operation, &self.path(offset), error).into()
     }
 
     fn path(&self, offset: Offset) -> PathBuf {

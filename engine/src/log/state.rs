@@ -1,7 +1,8 @@
 //! What the writer of a log publishes and its readers see: the segments and the offsets, always of one moment.
 
-use super::epochs::EpochCache;
+use super::{epochs::EpochCache, rolling::Roll};
 use crate::{
+    format::uuid::Uuid,
     segment::Segment,
     storage::Storage,
     types::{Offset, TopicPartition},
@@ -10,7 +11,7 @@ use std::{
     collections::BTreeMap,
     ops::Bound,
     sync::{
-        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicI64, Ordering},
     },
 };
@@ -111,6 +112,8 @@ pub(crate) struct View {
     pub(crate) first_unstable: Option<Offset>,
     pub(crate) recovery_point: Offset,
     pub(crate) log_end: LogOffsetMetadata,
+    /// The last roll that no append waited for, unless the writer has seen its end.
+    pub(crate) roll: Option<Arc<Roll>>,
     /// Whether the writer gave up: nothing here changes any more.
     pub(crate) failed: bool,
 }
@@ -127,6 +130,7 @@ impl View {
             first_unstable: None,
             recovery_point: 0,
             log_end,
+            roll: None,
             failed: false,
         }
     }
@@ -177,11 +181,19 @@ pub(crate) struct Shared {
     view: RwLock<View>,
     /// What readers see as committed at most, exclusive.
     committed_end: Arc<AtomicI64>,
+    /// Given once.
+    pub(crate) topic_id: OnceLock<Uuid>,
 }
 
 impl Shared {
     pub(crate) fn new(storage: Arc<dyn Storage>, partition: TopicPartition, view: View) -> Self {
-        Self { storage, partition, view: RwLock::new(view), committed_end: Arc::new(AtomicI64::new(Offset::MAX)) }
+        Self {
+            storage,
+            partition,
+            view: RwLock::new(view),
+            committed_end: Arc::new(AtomicI64::new(Offset::MAX)),
+            topic_id: OnceLock::new(),
+        }
     }
 
     /// A copy of the moment, for look-ups outside the lock.

@@ -96,33 +96,56 @@ fn target_compression(config: &LogConfig) -> Option<Compression> {
     }
 }
 
-/// One batch that passed every check and lacks only its offset and leader epoch.
+/// One batch that passed every check and lacks only its offset and leader epoch, in the buffer in which it came: a `Vec<u8>`, a
+/// borrowed `&mut [u8]`, or what the host received the request in.
 #[derive(Debug, Clone)]
-pub struct ValidatedBatch {
-    bytes: Vec<u8>,
+pub struct ValidatedBatch<B = Vec<u8>> {
+    buffer: B,
+    content: Content,
     header: BatchHeader,
     marker: Option<EndTxnMarker>,
     log_append_time: Option<Timestamp>,
     origin: AppendOrigin,
 }
 
-impl ValidatedBatch {
+/// Where the batch is that will be stored.
+#[derive(Debug, Clone)]
+enum Content {
+    /// The first bytes of the buffer, so many.
+    AsSent(usize),
+    /// Built anew.
+    Rebuilt(Vec<u8>),
+}
+
+impl<B: AsRef<[u8]> + AsMut<[u8]>> ValidatedBatch<B> {
     /// The batch as it will be stored, but for offset and epoch.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+        match &self.content {
+            Content::AsSent(len) => self.buffer.as_ref().get(..*len).unwrap_or_default(),
+            Content::Rebuilt(bytes) => bytes,
+        }
     }
 
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        match &mut self.content {
+            Content::AsSent(len) => self.buffer.as_mut().get_mut(..*len).unwrap_or_default(),
+            Content::Rebuilt(bytes) => bytes,
+        }
+    }
+
+    /// The buffer back in which the batch came, to be filled again. What is in it then is unspecified.
+    #[must_use]
+    pub fn into_buffer(self) -> B {
+        self.buffer
+    }
+}
+
+impl<B> ValidatedBatch<B> {
     /// Its header.
     #[must_use]
     pub fn header(&self) -> &BatchHeader {
         &self.header
-    }
-
-    /// The bytes back, for instance to use the buffer again.
-    #[must_use]
-    pub fn into_bytes(self) -> Vec<u8> {
-        self.bytes
     }
 
     /// The marker, if it is a batch that ends a transaction.
@@ -140,20 +163,31 @@ impl ValidatedBatch {
     pub(super) fn origin(&self) -> AppendOrigin {
         self.origin
     }
+}
 
+impl<B: AsRef<[u8]> + AsMut<[u8]>> ValidatedBatch<B> {
     pub(super) fn assign(&mut self, base_offset: Offset, leader_epoch: LeaderEpoch) -> Result<(), LogError> {
         if self.origin == AppendOrigin::RaftLeader && self.header.leader_epoch() != Some(leader_epoch) {
             return Err(invalid("the batch of a Raft leader does not carry its epoch"));
         }
-        batch::assign_in_place(&mut self.bytes, base_offset, leader_epoch)?;
-        self.header = BatchHeader::decode(&self.bytes)?;
+        batch::assign_in_place(self.bytes_mut(), base_offset, leader_epoch)?;
+        self.header = BatchHeader::decode(self.bytes())?;
         Ok(())
     }
 }
 
 /// Checks the one batch of a produce request: checksum, structure, every record, and the topic's rules. Bytes behind the
 /// batch that are no whole batch are cut off, as Kafka does. Costs one pass over the bytes; a compressed batch is
-/// decompressed to be looked at.
+/// decompressed to be looked at. Nothing is copied: offsets, epoch and time are written into the buffer itself, unless the topic
+/// wants another codec. So a request's bytes go to the log from where they were received, borrowed or owned:
+///
+/// ```
+/// # use duramen::{LogConfig, ValidationPolicy, format::builder::BatchBuilder, validate};
+/// # let mut request = BatchBuilder::new().record(1_700_000_000_000, None, Some(b"hello")).build()?;
+/// let batch = validate(&mut request[..], &ValidationPolicy::from_config(&LogConfig::default()), 1_700_000_000_000)?;
+/// # assert_eq!(batch.header().records_count(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// ```
 /// use duramen::{LogConfig, ValidationPolicy, format::builder::BatchBuilder, validate};
@@ -168,21 +202,30 @@ impl ValidatedBatch {
 /// * [`LogError::Format`]: the batch is damaged, of magic 0 or 1, or its codec refuses it;
 /// * [`LogError::MessageTooLarge`]: it exceeds `max.message.bytes`, as sent or after recompression;
 /// * [`LogError::InvalidRecord`]: there are several batches, or a rule is broken; with the indexes of the records.
-pub fn validate(mut bytes: Vec<u8>, policy: &ValidationPolicy, now_ms: Timestamp) -> Result<ValidatedBatch, LogError> {
-    bytes.truncate(check_set(&bytes, policy)?);
-    let batch = Batch::parse(&bytes)?;
+pub fn validate<B: AsRef<[u8]> + AsMut<[u8]>>(
+    buffer: B,
+    policy: &ValidationPolicy,
+    now_ms: Timestamp,
+) -> Result<ValidatedBatch<B>, LogError> {
+    let sent = buffer.as_ref();
+    let len = check_set(sent, policy)?;
+    let batch = Batch::parse(sent.get(..len).unwrap_or_default())?;
     check_batch(batch.header(), policy.origin)?;
     let marker = read_marker(&batch)?;
     let mut scratch = Vec::new();
     let found = check_records(&batch, &mut scratch, policy, now_ms)?;
-    if let Some(builder) = found.rebuilt {
-        bytes = builder.build()?;
-        check_size(bytes.len(), policy)?;
-    }
+    let header = batch.header().clone();
+    let content = match found.rebuilt {
+        None => Content::AsSent(len),
+        Some(builder) => Content::Rebuilt(builder.build()?),
+    };
     let log_append_time = (policy.timestamp_type == TimestampType::LogAppendTime).then_some(now_ms);
-    batch::stamp_in_place(&mut bytes, policy.timestamp_type, log_append_time.unwrap_or(found.max_timestamp))?;
-    let header = BatchHeader::decode(&bytes)?;
-    Ok(ValidatedBatch { bytes, header, marker, log_append_time, origin: policy.origin })
+    let mut validated = ValidatedBatch { buffer, content, header, marker, log_append_time, origin: policy.origin };
+    check_size(validated.bytes().len(), policy)?;
+    let max_timestamp = log_append_time.unwrap_or(found.max_timestamp);
+    batch::stamp_in_place(validated.bytes_mut(), policy.timestamp_type, max_timestamp)?;
+    validated.header = BatchHeader::decode(validated.bytes())?;
+    Ok(validated)
 }
 
 /// What can be told of every batch without looking into it, and then that there is just one; its size.

@@ -165,9 +165,6 @@ impl LogDirectory {
             // something was built on them.
             storage.sync_all()?;
         }
-        report.journal = journal::replay(&*storage)?;
-        // Its batches may lie behind what a close noted of the logs.
-        report.clean &= report.journal.is_none();
         let checkpoints = match Checkpoints::read(Arc::clone(&storage)) {
             Ok(checkpoints) => checkpoints,
             Err(LogError::Storage(error)) => return Err(error.into()),
@@ -178,6 +175,9 @@ impl LogDirectory {
                 Checkpoints::empty(Arc::clone(&storage))
             }
         };
+        report.journal = journal::replay(&*storage, &checkpoints)?;
+        // Its batches may lie behind what a close noted of the logs.
+        report.clean &= report.journal.is_none();
         let high_watermarks = read_high_watermarks(&*storage, &mut report)?;
         let mut found = list_partitions(&*storage, &mut report)?;
         found.sort_unstable();

@@ -56,6 +56,11 @@ impl Directory {
         self.home().as_mut().map_or(Ok(()), |home| home.write_checkpoints(&entries))
     }
 
+    /// Ends all rolls together. One that fails is tried again, and says so, when its log is closed.
+    fn end_rolls(&self) {
+        drop(self.committer.end_rolls(&self.committer.partitions()));
+    }
+
     /// Ends the threads, after what they are at.
     fn stop(&self) {
         self.end_maintenance();
@@ -227,6 +232,7 @@ impl LogManager {
         for (directory, partitions) in self.directories.iter().zip(held).filter(|(_, held)| !held.is_empty()) {
             let mut home = directory.home();
             let home = home.as_mut().ok_or(OpenError::NoDirectory)?;
+            directory.end_rolls();
             partitions.iter().try_for_each(|partition| self.close_for_good(directory, partition))?;
             home.delete_all(&partitions)?;
         }
@@ -334,6 +340,7 @@ impl Drop for LogManager {
 fn close(directory: &Directory) -> Result<(), OpenError> {
     directory.end_maintenance();
     let Some(mut home) = directory.home().take() else { return Ok(()) };
+    directory.end_rolls();
     for partition in directory.committer.partitions() {
         if let Some(log) = partition.take() {
             home.logs.insert(partition.name().clone(), log);

@@ -3,6 +3,7 @@
 use super::{LogDirectory, OpenError};
 use crate::{
     config::LogConfig,
+    format::uuid::Uuid,
     log::{Log, OpenOptions, RecoveryProgress, RecoveryReport, creation},
     types::{Timestamp, TopicPartition},
 };
@@ -32,7 +33,12 @@ impl<'a> Opener<'a> {
     }
 
     /// Makes the files of partitions that are not there, durable all together.
-    pub(super) fn create(&self, partitions: &[&TopicPartition], config: &LogConfig) -> Result<(), OpenError> {
+    pub(super) fn create(
+        &self,
+        partitions: &[&TopicPartition],
+        topic_id: Option<Uuid>,
+        config: &LogConfig,
+    ) -> Result<(), OpenError> {
         let directory = self.directory;
         for partition in partitions {
             // What may still be said of an older partition of the name.
@@ -41,7 +47,7 @@ impl<'a> Opener<'a> {
                 .lower(partition, 0)
                 .map_err(|source| OpenError::Partition { partition: (*partition).clone(), source })?;
         }
-        Ok(creation::create(&directory.storage, partitions, config)?)
+        Ok(creation::create(&directory.storage, partitions, topic_id, config)?)
     }
 
     pub(super) fn open(
@@ -62,7 +68,7 @@ impl<'a> Opener<'a> {
             ..OpenOptions::new(config, *now_ms)
         };
         if !directory.has(partition) {
-            self.create(&[partition], &options.config).map_err(|error| match error {
+            self.create(&[partition], None, &options.config).map_err(|error| match error {
                 OpenError::Storage(error) => {
                     OpenError::Partition { partition: partition.clone(), source: error.into() }
                 }

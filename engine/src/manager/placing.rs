@@ -3,7 +3,7 @@
 //! Keeps: a partition is in one directory; one that is in none goes where the fewest are.
 
 use super::{LogManager, OpenError, Partition, log_manager::Directory};
-use crate::{config::LogConfig, types::TopicPartition};
+use crate::{config::LogConfig, format::uuid::Uuid, types::TopicPartition};
 use std::{
     collections::BTreeSet,
     sync::{Arc, PoisonError},
@@ -51,12 +51,46 @@ impl LogManager {
         partitions: &[TopicPartition],
         config: &LogConfig,
     ) -> Result<Vec<Arc<Partition>>, OpenError> {
+        self.open_all(partitions, None, config)
+    }
+
+    /// As [`LogManager::get_or_create_all`], for partitions of one topic, which has this id: new ones are made with it, one
+    /// that has none gets it (`LogManager.getOrCreateLog`, `UnifiedLog.initializeTopicId`).
+    ///
+    /// # Errors
+    /// [`OpenError::Partition`] with [`LogError::InconsistentTopicId`](crate::LogError) for the first that belongs to another
+    /// topic; all are open then, and those before it have the id. Otherwise as [`LogManager::get_or_create_all`].
+    pub fn get_or_create_topic(
+        &self,
+        partitions: &[TopicPartition],
+        topic_id: Uuid,
+        config: &LogConfig,
+    ) -> Result<Vec<Arc<Partition>>, OpenError> {
+        let opened = self.open_all(partitions, Some(topic_id), config)?;
+        for partition in opened.iter().filter(|partition| partition.reader().topic_id() != Some(topic_id)) {
+            let assigned = match partition.with(|log| log.assign_topic_id(topic_id)) {
+                Ok(Err(source)) => Err(OpenError::Partition { partition: partition.name().clone(), source }),
+                Ok(Ok(())) => Ok(()),
+                // Deleted, or its directory closed, since it was opened.
+                Err(_) => Err(OpenError::UnknownPartition { partition: partition.name().clone() }),
+            };
+            assigned?;
+        }
+        Ok(opened)
+    }
+
+    fn open_all(
+        &self,
+        partitions: &[TopicPartition],
+        topic_id: Option<Uuid>,
+        config: &LogConfig,
+    ) -> Result<Vec<Arc<Partition>>, OpenError> {
         let closed: Vec<_> = partitions.iter().filter(|name| self.get(name).is_none()).collect();
         // Two threads must not place one partition twice. Those that have their place wait for nobody.
         let is_new = closed.iter().any(|name| self.holder(name).is_none());
         let placing = is_new.then(|| self.placing.lock().unwrap_or_else(PoisonError::into_inner));
         for (directory, names) in self.place(&closed)? {
-            self.open_in(directory, &names, config)?;
+            self.open_in(directory, &names, topic_id, config)?;
         }
         drop(placing);
         let unknown = |name: &TopicPartition| OpenError::UnknownPartition { partition: name.clone() };
@@ -97,6 +131,7 @@ impl LogManager {
         &self,
         directory: &Arc<Directory>,
         names: &BTreeSet<&TopicPartition>,
+        topic_id: Option<Uuid>,
         config: &LogConfig,
     ) -> Result<(), OpenError> {
         if names.is_empty() {
@@ -105,9 +140,9 @@ impl LogManager {
         let mut home = directory.home();
         let home = home.as_mut().ok_or(OpenError::NoDirectory)?;
         let new: Vec<_> = names.iter().copied().filter(|name| !home.has(name)).collect();
-        // One alone is made by its open.
-        if new.len() > 1 {
-            home.opener().create(&new, config)?;
+        // One alone without an id is made by its open.
+        if new.len() > 1 || (topic_id.is_some() && !new.is_empty()) {
+            home.opener().create(&new, topic_id, config)?;
             new.iter().for_each(|name| home.note_found(name));
         }
         for name in names {

@@ -2,13 +2,16 @@
 
 use super::Segment;
 use crate::storage::{QueuedWrite, StorageError};
-use std::io;
+use std::{io, thread, time::Duration};
+
+/// How long apart a sync that is under way is looked at.
+const SYNC_PAUSE: Duration = Duration::from_micros(200);
 
 impl Segment {
     /// Claims a full piece of what was gathered, to be written by the caller; `None` if that is not needed any more.
     pub(crate) fn begin_write(&self, start: u64) -> Result<Option<QueuedWrite>, StorageError> {
         let cached = self.log_to_write()?;
-        let direct = self.handles.direct(&*self.storage, || self.files.log())?;
+        let direct = self.opened(|path| self.handles.direct(&*self.storage, path))?;
         Ok(self.tail.begin_write(start, &direct, &cached))
     }
 
@@ -61,9 +64,14 @@ impl Segment {
         self.handles.note_sync().map_err(|error| self.log_error("sync", error))
     }
 
-    /// Whether what was written to the file can still become durable: `Some(false)` once a sync failed, `None` while one is
-    /// under way. Takes no lock.
-    pub(crate) fn soundness(&self) -> Option<bool> {
-        self.handles.soundness()
+    /// Whether what was written to the file can still become durable: no sync of it has failed. Waits for one that is under
+    /// way. Takes no lock.
+    pub(crate) fn is_sound(&self) -> bool {
+        loop {
+            match self.handles.soundness() {
+                Some(is_sound) => return is_sound,
+                None => thread::sleep(SYNC_PAUSE),
+            }
+        }
     }
 }

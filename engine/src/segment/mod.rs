@@ -12,6 +12,7 @@ mod gather;
 mod handles;
 mod index;
 mod lookup;
+mod naming;
 mod scan;
 mod sealed_index;
 mod slice;
@@ -27,7 +28,7 @@ pub(crate) use index::{IndexLimits, LiveIndex};
 pub(crate) use lookup::RecordTime;
 pub use scan::Damage;
 pub(crate) use scan::{LOOKUP_BYTES, SCAN_BYTES, Scanner, Step};
-pub use slice::{FileSlice, SlicePart};
+pub use slice::{FileSlice, SliceBytes, SlicePart};
 pub(crate) use tail::Gather;
 pub(crate) use txn_index::TxnIndex;
 
@@ -110,32 +111,11 @@ pub(crate) struct Segment {
     /// Set before the file is cut in place: from then on nothing is handed out of this object, whose place another one
     /// takes.
     replaced: AtomicBool,
+    /// Whether the log file has its name; until then it is called as an unfinished copy.
+    is_named: AtomicBool,
 }
 
 impl Segment {
-    /// Makes a new, empty segment; an older file of the name must be gone.
-    pub(crate) fn create(
-        storage: &Arc<dyn Storage>,
-        dir: &Path,
-        base_offset: Offset,
-        limits: IndexLimits,
-        preallocate_bytes: Option<u64>,
-    ) -> Result<Self, StorageError> {
-        let segment = Self::open(storage, dir, base_offset, limits, 0);
-        let path = segment.files.log();
-        let file = storage.open(&path, Access::Create)?;
-        if let Some(bytes) = preallocate_bytes
-            && let Err(error) = storage.allocate(&file, bytes)
-            && error.kind() != std::io::ErrorKind::Unsupported
-        {
-            return Err(StorageError::new("allocate", &path, error));
-        }
-        segment.handles.set_index(&**storage, IndexState::Live(LiveIndex::new(base_offset, limits)));
-        segment.handles.adopt_log(&**storage, Arc::new(file));
-        *segment.txns.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(TxnIndex::default()));
-        Ok(segment)
-    }
-
     /// An existing segment of `size` bytes; its files are opened when first needed.
     pub(crate) fn open(
         storage: &Arc<dyn Storage>,
@@ -157,6 +137,7 @@ impl Segment {
             greatest: Mutex::new(None),
             handed_out: AtomicU64::new(0),
             replaced: AtomicBool::new(false),
+            is_named: AtomicBool::new(true),
         }
     }
 
@@ -194,7 +175,7 @@ impl Segment {
 
     /// The log file, opened for writing unless it is open.
     pub(crate) fn log(&self) -> Result<Arc<File>, StorageError> {
-        self.handles.log(&*self.storage, || self.files.log())
+        self.opened(|path| self.handles.log(&*self.storage, path))
     }
 
     /// The log file, for who will write to it.
@@ -324,6 +305,12 @@ impl Segment {
             ops.iter_mut().try_for_each(|op| op.take_result().map(drop))
         });
         Ok(synced.map_err(|error| self.log_error("sync the files of", error))?)
+    }
+
+    /// Writes what was gathered and the indexes with their last entry; the caller syncs the file system.
+    pub(crate) fn write_whole(&self) -> Result<(), SegmentError> {
+        self.write_indexes()?;
+        Ok(self.spill()?)
     }
 
     /// Writes the index files, if the indexes are in memory.

@@ -4,22 +4,24 @@ use super::tail::TailPart;
 use crate::storage::{self, Buffer, File};
 use std::{
     io,
-    ops::Range,
+    ops::{Deref, Range},
     os::fd::{AsFd, BorrowedFd},
-    sync::Arc,
+    sync::{Arc, Weak},
     time::Duration,
 };
 
-/// Bytes of a log: a range of its file, bytes in memory that are not in the file yet, or the one followed by the other.
-/// Keeps the file open and the memory alive, so they stay readable after retention, compaction or truncation removed the
-/// segment, and they never change: what is cut below the highest position ever handed out is cut in a new file.
+/// Bytes of a log: a range of its file, bytes in memory that were not in the file yet, or the one followed by the other.
+/// Keeps the file open, so that they stay readable after retention, compaction or truncation removed the segment, and they
+/// never change: what is cut below the highest position ever handed out is cut in a new file. Keeps no memory: what has left
+/// it meanwhile is read from the file, where it is by then, so that a reader who takes his time costs nobody anything. Only of
+/// a partition that was deleted may bytes be gone that never reached its file.
 ///
 /// Cheap to clone. Take [`FileSlice::parts`] to send it with another runtime.
 #[derive(Debug, Clone)]
 pub struct FileSlice {
     file: Arc<File>,
     position: u64,
-    /// Bytes from `position` on that lie in the file; those in memory follow them.
+    /// Bytes from `position` on that lie in the file; those that were in memory follow them.
     in_file: u64,
     len: u64,
     memory: Option<Arc<[MemoryPart]>>,
@@ -29,23 +31,48 @@ pub struct FileSlice {
 struct MemoryPart {
     /// Where it begins in the slice.
     at: u64,
-    buffer: Arc<Buffer>,
+    /// Gone only when all of it is in the file.
+    buffer: Weak<Buffer>,
     range: Range<usize>,
 }
 
 impl MemoryPart {
-    fn bytes(&self) -> &[u8] {
-        self.buffer.filled().get(self.range.clone()).unwrap_or_default()
+    fn end(&self) -> u64 {
+        self.at + u64::try_from(self.range.len()).unwrap_or(0)
     }
 }
 
 /// A piece of a [`FileSlice`], to be sent or read by other means than the slice's own.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub enum SlicePart<'a> {
     /// Bytes of a file: its descriptor, where they begin in it, and how many.
     File(BorrowedFd<'a>, u64, u64),
     /// Bytes in memory.
-    Memory(&'a [u8]),
+    Memory(SliceBytes),
+}
+
+/// Bytes in memory that a partition gathers its appends in. Let go of them soon: they count against
+/// [`ManagerOptions::gather_bytes`](crate::ManagerOptions) as long as they are held.
+#[derive(Debug, Clone)]
+pub struct SliceBytes {
+    buffer: Arc<Buffer>,
+    range: Range<usize>,
+}
+
+impl Deref for SliceBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.buffer.filled().get(self.range.clone()).unwrap_or_default()
+    }
+}
+
+/// Where bytes of a slice are now.
+enum Place {
+    /// In the file, so many from there on.
+    File(u64),
+    /// In memory.
+    Memory(SliceBytes),
 }
 
 impl FileSlice {
@@ -59,7 +86,7 @@ impl FileSlice {
             if from < to {
                 let within = |position: u64| usize::try_from(position - part.start).unwrap_or(usize::MAX);
                 let range = within(from)..within(to);
-                memory.push(MemoryPart { at: from - position, buffer: part.buffer, range });
+                memory.push(MemoryPart { at: from - position, buffer: Arc::downgrade(&part.buffer), range });
             }
         }
         let memory = (!memory.is_empty()).then(|| memory.into());
@@ -91,28 +118,41 @@ impl FileSlice {
         Self { len, in_file: self.in_file.min(len), ..self.clone() }
     }
 
-    /// What it consists of, in order: at most one range of a file, then bytes in memory.
+    /// What it consists of now, in order.
     pub fn parts(&self) -> impl Iterator<Item = SlicePart<'_>> {
-        let file = (self.in_file > 0).then(|| SlicePart::File(self.file.as_fd(), self.position, self.in_file));
-        let memory =
-            self.memory.iter().flat_map(|parts| parts.iter()).map(|part| SlicePart::Memory(self.clipped(part)));
-        file.into_iter().chain(memory.filter(|part| !matches!(part, SlicePart::Memory([]))))
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            let place = self.place(at)?;
+            let begin = self.position + at;
+            Some(match place {
+                Place::File(len) => {
+                    at += len;
+                    SlicePart::File(self.file.as_fd(), begin, len)
+                }
+                Place::Memory(bytes) => {
+                    at += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+                    SlicePart::Memory(bytes)
+                }
+            })
+        })
     }
 
-    /// The bytes of a part as far as they belong to the slice.
-    fn clipped<'a>(&self, part: &'a MemoryPart) -> &'a [u8] {
-        let len = usize::try_from(self.len.saturating_sub(part.at)).unwrap_or(usize::MAX);
-        let bytes = part.bytes();
-        bytes.get(..len.min(bytes.len())).unwrap_or_default()
-    }
-
-    /// The bytes in memory from `skip` bytes behind the slice's start on, up to the end of their part.
-    fn memory_from(&self, skip: u64) -> Option<&[u8]> {
+    /// Where the bytes are now that begin `skip` bytes behind the slice's start, as many as lie together; `None` behind its
+    /// end. Never empty.
+    fn place(&self, skip: u64) -> Option<Place> {
+        if skip >= self.len {
+            return None;
+        }
+        if skip < self.in_file {
+            return Some(Place::File(self.in_file - skip));
+        }
         let parts = self.memory.as_ref()?;
         let after = parts.partition_point(|part| part.at <= skip);
         let part = parts.get(after.checked_sub(1)?)?;
-        let within = usize::try_from(skip - part.at).ok()?;
-        self.clipped(part).get(within..).filter(|rest| !rest.is_empty())
+        let left = part.end().min(self.len).checked_sub(skip).filter(|left| *left > 0)?;
+        let Some(buffer) = part.buffer.upgrade() else { return Some(Place::File(left)) };
+        let start = part.range.start + usize::try_from(skip - part.at).ok()?;
+        Some(Place::Memory(SliceBytes { buffer, range: start..start + usize::try_from(left).ok()? }))
     }
 
     /// Sends what is left of the slice after `sent` bytes, by `sendfile` as far as it lies in the file, until all is sent
@@ -124,14 +164,10 @@ impl FileSlice {
     /// the socket or the disk says.
     pub fn send_to(&self, socket: impl AsFd, sent: u64) -> io::Result<u64> {
         let mut now = 0;
-        while sent + now < self.len {
-            let at = sent + now;
-            let moved = match self.memory_from(at) {
-                _ if at < self.in_file => {
-                    storage::send(&self.file, self.position + at, self.in_file - at, socket.as_fd())
-                }
-                Some(bytes) => storage::send_bytes(bytes, socket.as_fd()),
-                None => break,
+        while let Some(place) = self.place(sent + now) {
+            let moved = match place {
+                Place::File(len) => storage::send(&self.file, self.position + sent + now, len, socket.as_fd()),
+                Place::Memory(bytes) => storage::send_bytes(&bytes, socket.as_fd()),
             };
             match moved {
                 Ok(moved) => now += moved,
@@ -157,21 +193,22 @@ impl FileSlice {
     /// # Errors
     /// `UnexpectedEof` when another program made the file shorter, or what the disk says.
     pub fn read_at(&self, into: &mut [u8], skip: u64) -> io::Result<usize> {
-        let left = self.len.saturating_sub(skip);
-        let len = into.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-        let into = into.get_mut(..len).unwrap_or_default();
-        let from_file = usize::try_from(self.in_file.saturating_sub(skip)).unwrap_or(usize::MAX).min(len);
-        let (head, mut rest) = into.split_at_mut(from_file);
-        storage::read_exact(&self.file, self.position + skip, head)?;
-        let mut at = skip + u64::try_from(from_file).unwrap_or(0);
-        while !rest.is_empty() {
-            let bytes = self.memory_from(at).ok_or(io::ErrorKind::UnexpectedEof)?;
-            let (to, later) = rest.split_at_mut(bytes.len().min(rest.len()));
-            to.copy_from_slice(bytes.get(..to.len()).unwrap_or_default());
-            at += u64::try_from(to.len()).unwrap_or(0);
-            rest = later;
+        let mut read = 0;
+        while let (Some(rest @ [_, ..]), at) = (into.get_mut(read..), skip + u64::try_from(read).unwrap_or(u64::MAX)) {
+            let Some(place) = self.place(at) else { break };
+            let fits = |len: usize| len.min(rest.len());
+            let len = match &place {
+                Place::File(len) => fits(usize::try_from(*len).unwrap_or(usize::MAX)),
+                Place::Memory(bytes) => fits(bytes.len()),
+            };
+            let target = rest.get_mut(..len).unwrap_or_default();
+            match place {
+                Place::File(_) => storage::read_exact(&self.file, self.position + at, target)?,
+                Place::Memory(bytes) => target.copy_from_slice(bytes.get(..len).unwrap_or_default()),
+            }
+            read += len;
         }
-        Ok(len)
+        Ok(read)
     }
 
     /// All its bytes, copied.

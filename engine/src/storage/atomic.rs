@@ -21,8 +21,8 @@ use super::{Access, File, Storage, StorageError, read_at, sync, write_at};
 /// What the disk says, naming the step. The file then has its old content or `bytes`; which of them after a power
 /// failure, if it was the last step (`sync directory`) that failed, is not known.
 pub fn write_atomically(storage: &dyn Storage, path: &Path, bytes: &[u8]) -> Result<(), StorageError> {
-    let replacement = Replacement::write(storage, path, bytes)?;
-    match sync(storage, &replacement.file) {
+    let (replacement, file) = Replacement::write(storage, path, bytes)?;
+    match sync(storage, &file) {
         Ok(()) => replacement.put_in_place(storage),
         Err(source) => {
             let error = StorageError::new("sync", &replacement.temporary, source);
@@ -37,18 +37,17 @@ pub fn write_atomically(storage: &dyn Storage, path: &Path, bytes: &[u8]) -> Res
 pub(crate) struct Replacement {
     temporary: PathBuf,
     path: PathBuf,
-    file: File,
 }
 
 impl Replacement {
-    /// Takes steps 1 and 2.
-    pub(crate) fn write(storage: &dyn Storage, path: &Path, bytes: &[u8]) -> Result<Self, StorageError> {
+    /// Takes steps 1 and 2; the file is what step 3 has to sync.
+    pub(crate) fn write(storage: &dyn Storage, path: &Path, bytes: &[u8]) -> Result<(Self, File), StorageError> {
         let temporary = temporary_of(path);
         remove_if_there(storage, &temporary)?;
         let file = storage.open(&temporary, Access::Create)?;
-        let replacement = Self { temporary, path: path.to_path_buf(), file };
-        match write_at(storage, &replacement.file, 0, bytes) {
-            Ok(()) => Ok(replacement),
+        let replacement = Self { temporary, path: path.to_path_buf() };
+        match write_at(storage, &file, 0, bytes) {
+            Ok(()) => Ok((replacement, file)),
             Err(source) => {
                 let error = StorageError::new("write", &replacement.temporary, source);
                 replacement.discard(storage);
@@ -57,22 +56,20 @@ impl Replacement {
         }
     }
 
-    /// What step 3 has to sync.
-    pub(crate) fn file(&self) -> &File {
-        &self.file
-    }
-
     /// Takes steps 4 and 5, after the file was synced.
     pub(crate) fn put_in_place(self, storage: &dyn Storage) -> Result<(), StorageError> {
-        if let Err(error) = storage.rename(&self.temporary, &self.path) {
-            self.discard(storage);
-            return Err(error);
-        }
-        storage.sync_dir(self.path.parent().unwrap_or(Path::new("")))
+        let path = self.path.clone();
+        self.rename(storage)?;
+        storage.sync_dir(path.parent().unwrap_or(Path::new("")))
+    }
+
+    /// Takes step 4, after the file was synced, and leaves the sync of the directory to the caller.
+    pub(crate) fn rename(self, storage: &dyn Storage) -> Result<(), StorageError> {
+        storage.rename(&self.temporary, &self.path).inspect_err(|_| self.discard(storage))
     }
 
     /// An error before this is the one to report; what cannot be removed now is removed by the next replacement.
-    fn discard(self, storage: &dyn Storage) {
+    fn discard(&self, storage: &dyn Storage) {
         drop(storage.unlink(&self.temporary));
     }
 }

@@ -100,6 +100,7 @@ impl Log {
                 why,
             });
         }
+        self.end_roll()?;
         let view = self.shared.view();
         let (first_dirty, end) = (to_clean.first_dirty_offset, to_clean.first_uncleanable_offset);
         let is_base = view.segments().floor(end).is_some_and(|segment| segment.base_offset() == end);

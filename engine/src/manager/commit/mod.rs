@@ -2,10 +2,11 @@
 //!
 //! Owns the directory's journal, the memory in which appends gather, and the failure of the directory. Two kinds of work
 //! move on by steps, each on one thread at a time: [`Committer::step_journal`] takes blocks and pieces to the disk;
-//! [`Committer::step_sync`] makes the journal, runs group commits, and frees room in the journal. Keeps: after the first
+//! [`Committer::step_sync`] makes the journal, runs group commits, ends rolls, and frees room in the journal. Keeps: after the first
 //! failed write or sync of the journal nothing of the directory is acknowledged any more.
 
 mod pieces;
+mod rolls;
 mod room;
 mod route;
 mod space;
@@ -55,11 +56,13 @@ struct Requests {
     /// Look whether those who wait for room can go on.
     room: bool,
     flushes: BTreeSet<TopicPartition>,
+    rolls: BTreeSet<TopicPartition>,
 }
 
 impl Requests {
     fn is_empty(&self) -> bool {
-        !self.journal && !self.checkpoint && !self.checkpoint_anyway && !self.room && self.flushes.is_empty()
+        let asks = self.journal || self.checkpoint || self.checkpoint_anyway || self.room;
+        !asks && self.flushes.is_empty() && self.rolls.is_empty()
     }
 }
 
@@ -87,6 +90,8 @@ pub(super) struct Committer {
     /// Guards whose pieces are in their files and stay in memory for readers, the oldest first. Keeps no segment, and with it
     /// no file, from going.
     kept: Mutex<VecDeque<Weak<Segment>>>,
+    /// Held while rolls are ended.
+    ending_rolls: Mutex<()>,
     /// Guards pieces for which the disk had no room.
     stalled: Mutex<Vec<PieceWrite>>,
     space: Space,
@@ -128,6 +133,7 @@ impl Committer {
             turns: Turns::default(),
             pieces: OnceLock::new(),
             kept: Mutex::default(),
+            ending_rolls: Mutex::default(),
             stalled: Mutex::default(),
             space: Space::default(),
             requests: Mutex::default(),
@@ -239,6 +245,13 @@ impl Committer {
     pub(super) fn request_flush(&self, name: &TopicPartition) {
         self.request(|requests| {
             requests.flushes.insert(name.clone());
+        });
+    }
+
+    /// Asks for the end of a roll that nobody waits for.
+    pub(super) fn request_roll(&self, name: &TopicPartition) {
+        self.request(|requests| {
+            requests.rolls.insert(name.clone());
         });
     }
 

@@ -50,16 +50,29 @@ impl Committer {
         if !asked.flushes.is_empty() {
             self.group_commit(&asked.flushes);
         }
+        if !asked.rolls.is_empty() {
+            self.note_outcome(self.end_rolls(&self.known(&asked.rolls)));
+        }
         if asked.checkpoint || asked.checkpoint_anyway {
-            match self.checkpoint(asked.checkpoint_anyway) {
-                Ok(()) => {}
-                // What could not be written stays in memory and in the journal.
-                Err(LogError::DiskFull(_)) => self.space.note_full(&self.events),
-                Err(error) => self.fail(&error.to_string()),
-            }
+            self.note_outcome(self.checkpoint(asked.checkpoint_anyway));
             self.tell_of_room_by_thread(false);
         }
         !asked.is_empty()
+    }
+
+    fn note_outcome(&self, outcome: Result<(), LogError>) {
+        match outcome {
+            Ok(()) => {}
+            // What could not be written stays in memory and in the journal.
+            Err(LogError::DiskFull(_)) => self.space.note_full(&self.events),
+            Err(error) => self.fail(&error.to_string()),
+        }
+    }
+
+    /// Those of these partitions that are there.
+    fn known(&self, names: &BTreeSet<TopicPartition>) -> Vec<Arc<Partition>> {
+        let known = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
+        names.iter().filter_map(|name| known.get(name)?.upgrade()).collect()
     }
 
     /// Waits until something is asked for, the time has passed, or the work is to end; whether something is asked for.
@@ -154,11 +167,7 @@ impl Committer {
 
     /// Syncs the logs of all these partitions, as many at once as may be open.
     fn group_commit(&self, names: &BTreeSet<TopicPartition>) {
-        let partitions: Vec<_> = {
-            let known = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
-            names.iter().filter_map(|name| known.get(name)?.upgrade()).collect()
-        };
-        partitions.chunks(FILES_AT_ONCE).for_each(|some| self.commit_together(some));
+        self.known(names).chunks(FILES_AT_ONCE).for_each(|some| self.commit_together(some));
     }
 
     fn commit_together(&self, partitions: &[Arc<Partition>]) {
@@ -184,6 +193,15 @@ impl Committer {
         wakes.fire();
     }
 
+    /// Syncs the file system.
+    pub(super) fn sync_all(&self) -> Result<(), LogError> {
+        let begun_at = Instant::now();
+        self.storage.sync_all()?;
+        self.note_sync(&self.metrics.sync_all_us, begun_at.elapsed());
+        self.metrics.sync_all.add(1);
+        Ok(())
+    }
+
     fn note_sync(&self, times: &Recorder, took: Duration) {
         times.record_time(took);
         if took > self.options.slow_sync {
@@ -204,6 +222,7 @@ impl Committer {
         let durable = journal.durable();
         let now = journal.mark();
         let partitions = self.partitions();
+        self.end_rolls(&partitions)?;
         self.choose_piece_bytes(&partitions);
         // A block may find no place in a journal that is far from full.
         let must_free = fill >= SPILL_FROM || is_short || anyway;
@@ -223,10 +242,7 @@ impl Committer {
         if frees == 0 || (frees < WORTH_FREEING && fill < SPILL_FROM && !anyway) {
             return Ok(());
         }
-        let begun_at = Instant::now();
-        self.storage.sync_all()?;
-        self.note_sync(&self.metrics.sync_all_us, begun_at.elapsed());
-        self.metrics.sync_all.add(1);
+        self.sync_all()?;
         // A sync of a segment that failed beside this one may have taken along what this one should have written.
         if !partitions.iter().all(|partition| partition.is_sound()) {
             self.fail("a sync of a segment failed");

@@ -1,18 +1,21 @@
 //! Bringing what a journal holds into the segments, when a directory is opened.
 //!
-//! Steps, and what the next open finds after each: batches written to their segments and these synced (the same journal,
-//! which is replayed once more, to the same end); the journal removed (nothing). Only then is a log opened and its torn end
-//! cut.
+//! Steps, and what the next open finds after each: batches written to the last segments that there are, and these synced (the
+//! same journal, which is replayed once more, to the same end); the recovery points of those lowered that get a successor (the
+//! same); the successors made and written, and synced (the same, but for segments that are not the last any more and have
+//! everything); the journal removed (nothing). Only then is a log opened and its torn end cut.
 //!
-//! A sealed segment is durable before the next one exists, and may have been compacted or removed since. So of each
-//! partition only the last segment gets anything.
+//! A sealed segment is durable before the next one exists, and may have been compacted or removed since. So of each partition
+//! only the last segment gets anything; and one behind it, if it was cut short by a crash between a roll and its end. Of that
+//! one the journal has everything, from its first byte on.
 
 use super::{JournalError, file};
 use crate::{
     format::{
         journal::{Anchor, BLOCK_HEADER_SIZE, BLOCKS_AT, Block, BlockHeader, Frame, PAGE_SIZE},
-        names::{FileName, JOURNAL, SegmentFile, Suffix},
+        names::{self, FileName, JOURNAL, SegmentFile, Suffix},
     },
+    log::Checkpoints,
     storage::{self, Access, File, Op, Storage, StorageError},
     types::{Offset, TopicPartition},
 };
@@ -37,26 +40,34 @@ pub struct JournalReplay {
 }
 
 /// Replays and removes the journal of a directory; `None` if it has none.
-pub(crate) fn replay(storage: &dyn Storage) -> Result<Option<JournalReplay>, JournalError> {
+pub(crate) fn replay(storage: &dyn Storage, checkpoints: &Checkpoints) -> Result<Option<JournalReplay>, JournalError> {
     let Some((journal, anchor)) = file::find_anchor(storage)? else {
         return Ok(None);
     };
     let blocks = Blocks { storage, file: &journal, anchor: &anchor };
     let voided = blocks.voided()?;
-    let mut target =
-        Target { storage, logs: BTreeMap::new(), open: 0, was_closed: false, done: JournalReplay::default() };
-    let count = blocks.walk(|number, frame| match frame {
-        Frame::Batches { partition, segment_base_offset, position, bytes } => {
-            let is_void = voided.get(&partition).is_some_and(|until| number <= *until);
-            target.write(&partition, segment_base_offset, position.into(), bytes, is_void)
-        }
-        Frame::Forget { .. } => Ok(()),
-    })?;
-    target.done.blocks = count;
-    let done = target.sync()?;
+    let pass = |target: &mut Target<'_>| {
+        let count = blocks.walk(|number, frame| match frame {
+            Frame::Batches { partition, segment_base_offset, position, bytes } => {
+                let is_void = voided.get(&partition).is_some_and(|until| number <= *until);
+                target.write(&partition, segment_base_offset, position.into(), bytes, is_void)
+            }
+            Frame::Forget { .. } => Ok(()),
+        })?;
+        target.sync()?;
+        Ok::<u64, JournalError>(count)
+    };
+    let mut target = Target::new(storage);
+    target.done.blocks = pass(&mut target)?;
+    if !target.successors.is_empty() {
+        checkpoints.lower_recovery_points(&target.bases_before_successors())?;
+        let mut rest = target.make_successors()?;
+        pass(&mut rest)?;
+        target.note_rest(rest);
+    }
     drop(journal);
     file::remove(storage)?;
-    Ok(Some(done))
+    Ok(Some(target.done()))
 }
 
 /// The blocks of a journal, from its anchor on.
@@ -139,6 +150,10 @@ struct Target<'a> {
     storage: &'a dyn Storage,
     /// `None` for a partition that is not there any more.
     logs: BTreeMap<TopicPartition, Option<LastSegment>>,
+    /// Whether only these get anything.
+    is_complete: bool,
+    /// Bases of segments behind these of which the journal speaks, and which are not there.
+    successors: BTreeMap<TopicPartition, Offset>,
     /// How many of their files are open.
     open: usize,
     /// Whether files were closed that are not durable, to make room for others.
@@ -154,7 +169,25 @@ struct LastSegment {
     is_written: bool,
 }
 
-impl Target<'_> {
+impl LastSegment {
+    fn new(base_offset: Offset, path: PathBuf, len: u64) -> Self {
+        Self { base_offset, path, file: None, len, is_written: false }
+    }
+}
+
+impl<'a> Target<'a> {
+    fn new(storage: &'a dyn Storage) -> Self {
+        Self {
+            storage,
+            logs: BTreeMap::new(),
+            is_complete: false,
+            successors: BTreeMap::new(),
+            open: 0,
+            was_closed: false,
+            done: JournalReplay::default(),
+        }
+    }
+
     fn write(
         &mut self,
         partition: &TopicPartition,
@@ -166,6 +199,7 @@ impl Target<'_> {
         let storage = self.storage;
         let last = match self.logs.entry(partition.clone()) {
             btree_map::Entry::Occupied(known) => known.into_mut(),
+            btree_map::Entry::Vacant(_) if self.is_complete => return Ok(()),
             btree_map::Entry::Vacant(vacant) => vacant.insert(last_segment(storage, partition)?),
         };
         let last = match last {
@@ -176,7 +210,7 @@ impl Target<'_> {
             }
         };
         if last.base_offset < segment_base_offset {
-            return Err(JournalError::SegmentMissing { partition: partition.clone(), segment_base_offset });
+            return self.note_successor(partition, segment_base_offset);
         }
         if position > last.len {
             let len = last.len;
@@ -204,7 +238,17 @@ impl Target<'_> {
         Ok(())
     }
 
-    fn sync(mut self) -> Result<JournalReplay, JournalError> {
+    /// There is at most one roll of a log that has not ended.
+    fn note_successor(&mut self, partition: &TopicPartition, base_offset: Offset) -> Result<(), JournalError> {
+        let known = *self.successors.entry(partition.clone()).or_insert(base_offset);
+        if known == base_offset && !self.is_complete {
+            return Ok(());
+        }
+        Err(JournalError::SegmentMissing { partition: partition.clone(), segment_base_offset: base_offset })
+    }
+
+    /// Makes durable what was written.
+    fn sync(&mut self) -> Result<(), JournalError> {
         let written: Vec<_> =
             self.logs.values().flatten().filter_map(|last| Some((last.file.as_ref()?, &last.path))).collect();
         let mut ops: Vec<_> = written.iter().map(|(file, _)| Op::sync(file)).collect();
@@ -216,9 +260,45 @@ impl Target<'_> {
             // Tells of a failure with any file of the file system since the directory was opened.
             self.storage.sync_all()?;
         }
+        Ok(())
+    }
+
+    /// What those segments lack that are about to get a successor, indexes and perhaps epochs, is made when they are read again.
+    fn bases_before_successors(&self) -> BTreeMap<TopicPartition, Offset> {
+        let base = |partition: &TopicPartition| Some(self.logs.get(partition)?.as_ref()?.base_offset);
+        self.successors.keys().filter_map(|partition| Some((partition.clone(), base(partition)?))).collect()
+    }
+
+    /// Makes the segments that are not there, empty, behind those that have had everything, durably.
+    fn make_successors(&mut self) -> Result<Self, JournalError> {
+        self.logs.values_mut().flatten().for_each(|last| last.file = None);
+        let mut rest = Self { is_complete: true, ..Self::new(self.storage) };
+        for (partition, base_offset) in &self.successors {
+            let dir = PathBuf::from(partition.to_string());
+            let path = dir.join(names::log(*base_offset));
+            drop(self.storage.open(&path, Access::Create)?);
+            self.storage.sync_dir(&dir)?;
+            rest.logs.insert(partition.clone(), Some(LastSegment::new(*base_offset, path, 0)));
+        }
+        Ok(rest)
+    }
+
+    /// Adds what the segments got that [`Target::make_successors`] made.
+    fn note_rest(&mut self, rest: Self) {
+        self.done.frames += rest.done.frames;
+        self.done.bytes += rest.done.bytes;
+        for (partition, last) in rest.logs {
+            let was_written =
+                self.logs.get(&partition).is_some_and(|known| known.as_ref().is_some_and(|it| it.is_written));
+            self.logs
+                .insert(partition, last.map(|last| LastSegment { is_written: last.is_written || was_written, ..last }));
+        }
+    }
+
+    fn done(mut self) -> JournalReplay {
         let written = self.logs.values().flatten().filter(|last| last.is_written);
         self.done.partitions = u64::try_from(written.count()).unwrap_or(u64::MAX);
-        Ok(self.done)
+        self.done
     }
 }
 
@@ -230,8 +310,7 @@ fn last_segment(storage: &dyn Storage, partition: &TopicPartition) -> Result<Opt
     };
     let logs = entries.into_iter().filter_map(|entry| match FileName::parse(&entry.name.to_string_lossy()) {
         FileName::Segment { offset, file: SegmentFile::Log, suffix: Suffix::None } => {
-            let path = dir.join(&entry.name);
-            Some(LastSegment { base_offset: offset, path, file: None, len: entry.len, is_written: false })
+            Some(LastSegment::new(offset, dir.join(&entry.name), entry.len))
         }
         _ => None,
     });

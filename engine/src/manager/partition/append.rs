@@ -55,11 +55,11 @@ impl PartitionError {
 
 /// Why [`crate::Partition::try_append_as_leader`] did not append.
 #[derive(Debug, thiserror::Error)]
-pub enum TryAppendError {
+pub enum TryAppendError<B = Vec<u8>> {
     /// The directory has as much on its way to the disk as it may have, or no memory to gather the batch in: it comes
     /// back. [`crate::Partition::room`] tells when to try again.
     #[error("the log directory is busy")]
-    Busy(ValidatedBatch),
+    Busy(ValidatedBatch<B>),
     /// It failed.
     #[error(transparent)]
     Failed(#[from] PartitionError),

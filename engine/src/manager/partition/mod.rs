@@ -138,9 +138,9 @@ impl Partition {
     ///
     /// # Errors
     /// [`PartitionError::Log`] as [`Log::append_as_leader`]; [`PartitionError::DirectoryFailed`], [`PartitionError::Closed`].
-    pub fn append_as_leader(
+    pub fn append_as_leader<B: AsRef<[u8]> + AsMut<[u8]>>(
         &self,
-        mut batch: ValidatedBatch,
+        mut batch: ValidatedBatch<B>,
         append: AppendAsLeader,
         durability: Durability,
     ) -> Result<Append, PartitionError> {
@@ -156,19 +156,19 @@ impl Partition {
     ///
     /// # Errors
     /// [`TryAppendError::Busy`] with the batch; [`TryAppendError::Failed`].
-    pub fn try_append_as_leader(
+    pub fn try_append_as_leader<B: AsRef<[u8]> + AsMut<[u8]>>(
         &self,
-        mut batch: ValidatedBatch,
+        mut batch: ValidatedBatch<B>,
         append: AppendAsLeader,
         durability: Durability,
-    ) -> Result<Append, TryAppendError> {
+    ) -> Result<Append, TryAppendError<B>> {
         self.try_append(&mut batch, append, durability)?.ok_or(TryAppendError::Busy(batch))
     }
 
     /// `None` where it has to wait.
-    fn try_append(
+    fn try_append<B: AsRef<[u8]> + AsMut<[u8]>>(
         &self,
-        batch: &mut ValidatedBatch,
+        batch: &mut ValidatedBatch<B>,
         append: AppendAsLeader,
         durability: Durability,
     ) -> Result<Option<Append>, PartitionError> {
@@ -237,6 +237,9 @@ impl Partition {
         };
         if goes_by_sync && !append.is_done() {
             self.committer.request_flush(&self.name);
+        }
+        if append.info.rolled {
+            self.committer.request_roll(&self.name);
         }
         wakes.fire();
         Ok(Some(append))

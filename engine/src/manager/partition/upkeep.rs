@@ -2,17 +2,14 @@
 
 use super::{Candidate, Partition};
 use crate::{
-    log::{Log, LogError, PendingFlush},
+    log::{Log, LogError, PendingFlush, Roll},
     manager::{
         directory,
         waiting::{Mark, Position, Wakes},
     },
     segment::SegmentError,
 };
-use std::{sync::atomic::Ordering, thread, time::Duration};
-
-/// How long apart a sync that is under way is looked at.
-const SYNC_PAUSE: Duration = Duration::from_micros(200);
+use std::sync::{Arc, atomic::Ordering};
 
 /// What became of the wish to sync a log.
 #[derive(Debug)]
@@ -26,9 +23,16 @@ pub(in crate::manager) enum Begun {
 }
 
 impl Partition {
-    /// The lowest mark of gathered bytes that the segment's file does not have.
+    /// The lowest mark of bytes that the journal has, and that the segments' files do not have or are not found in.
     pub(in crate::manager) fn oldest_mark(&self) -> Option<u64> {
-        self.reader.active_segment()?.oldest_mark()
+        let (active, roll) = self.reader.newest();
+        let gathered = active.and_then(|active| active.oldest_mark());
+        gathered.into_iter().chain(roll.map(|roll| roll.oldest_mark())).min()
+    }
+
+    /// A roll that is under way.
+    pub(in crate::manager) fn roll(&self) -> Option<Arc<Roll>> {
+        self.reader.newest().1
     }
 
     /// Whether it holds memory.
@@ -122,13 +126,7 @@ impl Partition {
     /// Whether no sync of the log's files has failed. Waits for one that is under way. Takes no lock: whoever has the log
     /// may be waiting for the caller.
     pub(in crate::manager) fn is_sound(&self) -> bool {
-        let Some(active) = self.reader.active_segment() else { return true };
-        loop {
-            match active.soundness() {
-                Some(is_sound) => return is_sound,
-                None => thread::sleep(SYNC_PAUSE),
-            }
-        }
+        self.reader.active_segment().is_none_or(|active| active.is_sound())
     }
 
     /// Tells everybody who waits that nothing will come.
