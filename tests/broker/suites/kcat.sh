@@ -1,4 +1,6 @@
 # kcat: each case is a function whose name begins with "case_"; it has a topic of its own, $t, and a folder, $d.
+wants=(auto.create.topics.enable=true num.partitions=4)
+
 prepare() { install kcat kcat; }
 tests() { declare -F | sed -n 's/^declare -f case_//p'; }
 run_test() {

@@ -1,5 +1,6 @@
 # sarama's functional tests, as its module has them, one process for each. They want toxiproxy between them and five brokers; all
 # five of its proxies lead to the one broker here, so it has to advertise the first of them: 127.0.0.1:29091.
+wants=(auto.create.topics.enable=false) advertise=127.0.0.1:29091
 sarama=v1.61.1 toxiproxy=v2.5.0
 source=$cache/sarama-$sarama
 
