@@ -1,6 +1,7 @@
 //! ApiVersions: what this broker can do. Versions 0 to 4.
 
 use super::{Broker, dispatch::ANSWERED};
+use crate::metadata::OFFERED_FEATURES;
 use kafka_protocol::{
     ResponseError,
     messages::{
@@ -10,10 +11,6 @@ use kafka_protocol::{
     protocol::StrBytes,
 };
 
-/// The features that clients and tools may find here, with the least and the greatest level that this broker can keep to.
-/// `group.version` 1 would be the newer group protocol, KIP-848.
-const SUPPORTED: [(&str, i16, i16); 3] =
-    [("metadata.version", 17, 30), ("transaction.version", 0, 2), ("group.version", 0, 0)];
 /// Below this version a feature that may be off cannot be told: its least level, 0, would be taken for nonsense.
 const FIRST_WITH_LEVEL_0: i16 = 4;
 /// The first version that says who the client is.
@@ -50,7 +47,7 @@ fn api_version(answered: super::dispatch::Answered) -> ApiVersion {
 }
 
 fn supported(version: i16) -> Vec<SupportedFeatureKey> {
-    let can_be_told = SUPPORTED.iter().filter(|(_, least, _)| version >= FIRST_WITH_LEVEL_0 || *least > 0);
+    let can_be_told = OFFERED_FEATURES.iter().filter(|(_, least, _)| version >= FIRST_WITH_LEVEL_0 || *least > 0);
     let key = |(name, least, most): &(&'static str, i16, i16)| {
         SupportedFeatureKey::default()
             .with_name(StrBytes::from_static_str(name))
@@ -63,7 +60,7 @@ fn supported(version: i16) -> Vec<SupportedFeatureKey> {
 /// The levels at which features are on, as far as they are known here.
 fn finalized<'a>(features: impl Iterator<Item = (&'a str, i16)>) -> Vec<FinalizedFeatureKey> {
     let level = |name: &str, level: i16| {
-        let (name, _, most) = SUPPORTED.iter().find(|(known, _, _)| *known == name)?;
+        let (name, _, most) = OFFERED_FEATURES.iter().find(|(known, _, _)| *known == name)?;
         Some((*name, level.min(*most))).filter(|(_, level)| *level > 0)
     };
     let key = |(name, level)| {

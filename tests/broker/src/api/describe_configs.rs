@@ -5,11 +5,14 @@ use crate::topics::{
     TopicError, check_name,
     properties::{self, Described, Synonym},
 };
-use kafka_protocol::messages::{
-    DescribeConfigsRequest, DescribeConfigsResponse,
-    create_topics_response::CreatableTopicConfigs,
-    describe_configs_request::DescribeConfigsResource,
-    describe_configs_response::{DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym},
+use kafka_protocol::{
+    messages::{
+        DescribeConfigsRequest, DescribeConfigsResponse,
+        create_topics_response::CreatableTopicConfigs,
+        describe_configs_request::DescribeConfigsResource,
+        describe_configs_response::{DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym},
+    },
+    protocol::StrBytes,
 };
 
 /// `ConfigResource.Type` of a topic.
@@ -30,7 +33,7 @@ pub(crate) async fn handle(
         match describe(broker, resource) {
             Ok(described) => {
                 let asked = described.iter().filter(|it| is_asked(resource, it.name));
-                answer.with_configs(asked.map(|it| tell(it, request.include_synonyms)).collect())
+                answer.with_configs(asked.map(|it| tell(it, &request)).collect())
             }
             Err(refusal) => answer.with_error_code(refusal.code).with_error_message(refusal.text()),
         }
@@ -77,8 +80,9 @@ pub(super) fn is_for_all(name: &str, node_id: i32) -> Result<bool, Refusal> {
     }
 }
 
-fn tell(it: &Described, include_synonyms: bool) -> DescribeConfigsResourceResult {
-    let synonyms = it.synonyms.iter().filter(|_| include_synonyms).map(tell_synonym);
+fn tell(it: &Described, request: &DescribeConfigsRequest) -> DescribeConfigsResourceResult {
+    let synonyms = it.synonyms.iter().filter(|_| request.include_synonyms).map(tell_synonym);
+    let documentation = properties::documentation(it.name).filter(|_| request.include_documentation);
     DescribeConfigsResourceResult::default()
         .with_name(it.name.into())
         .with_value(it.value.as_deref().map(text))
@@ -87,8 +91,7 @@ fn tell(it: &Described, include_synonyms: bool) -> DescribeConfigsResourceResult
         .with_is_sensitive(it.is_sensitive)
         .with_synonyms(synonyms.collect())
         .with_config_type(it.kind as i8)
-        // The texts of Kafka are not here.
-        .with_documentation(None)
+        .with_documentation(documentation.map(StrBytes::from_static_str))
 }
 
 fn tell_synonym(synonym: &Synonym) -> DescribeConfigsSynonym {
@@ -136,6 +139,23 @@ mod tests {
         assert_eq!(synonyms, [("retention.ms", 1)]);
         assert_eq!(ask(&home, TOPIC, "a", None).await.configs.len(), 33);
         assert_eq!(ask(&home, TOPIC, "a", Some(&[])).await.configs.len(), 33);
+    }
+
+    #[tokio::test]
+    async fn documentation_is_told_where_it_is_asked_for() {
+        let home = Home::new();
+        let resource = DescribeConfigsResource::default()
+            .with_resource_type(BROKER)
+            .with_resource_name(text(&NODE_ID.to_string()));
+        let request = DescribeConfigsRequest::default().with_resources(vec![resource]);
+        for wanted in [true, false] {
+            let request = request.clone().with_include_documentation(wanted);
+            let result = handle(&home.broker, &context(4), request).await.results.remove(0);
+            let is_documented = |name: &str| {
+                result.configs.iter().find(|config| config.name.as_str() == name).unwrap().documentation.is_some()
+            };
+            assert_eq!((is_documented("num.partitions"), is_documented("ssl.protocol")), (wanted, false));
+        }
     }
 
     #[tokio::test]

@@ -4,7 +4,7 @@ use super::{
     Broker, RequestContext, alter_configs, api_versions, create_partitions, create_topics, delete_records,
     delete_topics, describe_acls, describe_cluster, describe_configs, describe_log_dirs, describe_producers,
     describe_topic_partitions, elect_leaders, fetch, find_coordinator, groups, incremental_alter_configs, list_offsets,
-    list_partition_reassignments, metadata, offset_for_leader_epoch, produce, transactions,
+    list_partition_reassignments, metadata, offset_for_leader_epoch, produce, transactions, update_features,
 };
 use crate::protocol::{Malformed, Produce, Reply, RequestHeader, decode};
 use bytes::Bytes;
@@ -93,6 +93,7 @@ answered! {
     IncrementalAlterConfigs 0..=1 => incremental_alter_configs::handle,
     ListPartitionReassignments 0..=0 => list_partition_reassignments::handle,
     OffsetDelete 0..=0 => groups::delete_offsets,
+    UpdateFeatures 0..=2 => update_features::handle,
     DescribeCluster 0..=2 => describe_cluster::handle,
     DescribeProducers 0..=0 => describe_producers::handle,
     DescribeTransactions 0..=0 => transactions::describe,

@@ -32,6 +32,7 @@ mod offset_for_leader_epoch;
 mod produce;
 mod refusal;
 mod transactions;
+mod update_features;
 mod wire;
 
 pub(crate) use dispatch::{Outcome, handle};

@@ -124,17 +124,19 @@ impl Coordinators {
             abort_interval: settings.abort_timed_out_interval,
             expire_interval: settings.remove_expired_interval,
             verifies: settings.verify_partitions,
-            version: self.version(),
             durability: self.config.ack,
             ..TransactionConfig::default()
         };
-        let of_group = Arc::clone(&groups);
+        let (of_group, of_version) = (Arc::clone(&groups), self.topics.clone());
         let dependencies = TransactionDependencies {
             partitions: Arc::new(self.topics.clone()),
             producer_ids: Arc::new(self.topics.clone()),
             offsets_partition: Box::new(move |group| of_group.partition_for(group)),
             offsets_ended: Box::new(move |partition, producer, is_committed| {
                 groups.end_transaction(partition, producer, is_committed);
+            }),
+            version: Box::new(move || {
+                TransactionVersion::from_level(of_version.metadata().image().feature("transaction.version"))
             }),
             now_ms: Box::new(now_ms),
             note: Box::new(|line| note(line)),
@@ -144,13 +146,6 @@ impl Coordinators {
         let opened = opened.map_err(|error| unusable(TRANSACTION_STATE, error))?;
         opened.start();
         Ok(opened)
-    }
-
-    /// The transaction protocol that the cluster's features say.
-    fn version(&self) -> TransactionVersion {
-        let image = self.topics.metadata().image();
-        let level = image.features().find(|(name, _)| *name == "transaction.version").map_or(0, |(_, level)| level);
-        TransactionVersion::from_level(level)
     }
 
     /// An internal topic, made if it is not there.

@@ -71,8 +71,6 @@ pub(crate) struct TransactionConfig {
     pub(crate) patience: Duration,
     /// `transaction.partition.verification.enable`.
     pub(crate) verifies: bool,
-    /// The feature `transaction.version`.
-    pub(crate) version: TransactionVersion,
     /// What a marker has to survive before its transaction is complete.
     pub(crate) durability: Durability,
 }
@@ -86,7 +84,6 @@ impl Default for TransactionConfig {
             expire_interval: Duration::from_secs(3600),
             patience: Duration::from_millis(100),
             verifies: true,
-            version: TransactionVersion::V2,
             durability: Durability::Flushed,
         }
     }
@@ -108,6 +105,8 @@ pub(crate) struct TransactionDependencies {
     pub(crate) offsets_partition: Box<dyn Fn(&str) -> i32 + Send + Sync>,
     /// Is told of each marker that became durable in `__consumer_offsets`: its partition, the producer id, whether it commits.
     pub(crate) offsets_ended: Box<dyn Fn(i32, i64, bool) + Send + Sync>,
+    /// The feature `transaction.version`, which may change at any time.
+    pub(crate) version: Box<dyn Fn() -> TransactionVersion + Send + Sync>,
     /// The time, in ms.
     pub(crate) now_ms: Box<dyn Fn() -> i64 + Send + Sync>,
     /// Takes what an operator should know.
@@ -188,6 +187,10 @@ impl TransactionCoordinator {
 
     fn now_ms(&self) -> i64 {
         (self.dependencies.now_ms)()
+    }
+
+    fn version(&self) -> TransactionVersion {
+        (self.dependencies.version)()
     }
 
     fn note(&self, line: &str) {
@@ -278,7 +281,7 @@ impl TransactionCoordinator {
     /// The effects of one step: the state goes to the log, whoever asked is answered, and a decided end is carried out.
     async fn carry_out(&self, id: &str, next: &Arc<Metadata>, answer: impl FnOnce(Result<(), ResponseError>)) {
         let Ok(shard) = self.shard(id) else { return };
-        let written = shard.append(id, next, self.config.version, self.now_ms()).await;
+        let written = shard.append(id, next, self.version(), self.now_ms()).await;
         let now_ms = self.now_ms();
         let markers = shard.with(id, |transaction| {
             transaction.settle(written.is_ok());
@@ -304,7 +307,7 @@ impl TransactionCoordinator {
         }
         let mut wait = RETRY.0;
         loop {
-            let written = shard.append(id, &markers.completed, self.config.version, self.now_ms()).await;
+            let written = shard.append(id, &markers.completed, self.version(), self.now_ms()).await;
             let Err(error) = written else { break };
             let state = markers.completed.state.name();
             self.note(&format!("transactional id {id}: state {state} was not written, and is tried again: {error:?}"));

@@ -104,6 +104,16 @@ pub(crate) enum MetadataError {
         /// The highest level known.
         max: i16,
     },
+    /// A feature cannot have this level.
+    #[error("Invalid update version {level} for feature {feature}. {why}")]
+    FeatureUpdate {
+        /// The feature.
+        feature: String,
+        /// The level.
+        level: i16,
+        /// Why not.
+        why: String,
+    },
     /// The log begins behind its snapshots.
     #[error("the metadata log begins at {log_start}, and its last snapshot ends at {snapshot_end}")]
     MissingSnapshot {
@@ -175,6 +185,7 @@ impl MetadataError {
             Self::UnknownTopic { .. } => KafkaErrorCode::UnknownTopicOrPartition.code(),
             Self::InvalidPartitions { .. } => ResponseError::InvalidPartitions.code(),
             Self::TooLarge { .. } => ResponseError::PolicyViolation.code(),
+            Self::FeatureUpdate { .. } => ResponseError::InvalidUpdateVersion.code(),
             Self::Random(_)
             | Self::Record { .. }
             | Self::Inconsistent { .. }

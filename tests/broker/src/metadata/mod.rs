@@ -20,6 +20,7 @@ mod record;
 mod replay;
 
 pub(crate) use error::MetadataError;
+pub(crate) use features::{Direction, FeatureUpdate, OFFERED as OFFERED_FEATURES};
 pub(crate) use image::{Configs, Image, TopicImage};
 pub(crate) use log::METADATA_TOPIC;
 
@@ -204,6 +205,17 @@ impl Metadata {
     pub(crate) fn set_cluster_configs(&self, changes: &[(String, Option<String>)]) -> Result<(), MetadataError> {
         let set = |image: &Image| changes::set_configs(record::BROKER_RESOURCE, "", image.cluster_configs(), changes);
         self.change(|image| Ok(set(image))).map(drop)
+    }
+
+    /// Gives features other levels, all of them or none; or only says whether that can be.
+    ///
+    /// # Errors
+    /// [`MetadataError::FeatureUpdate`]; or the log fails.
+    pub(crate) fn update_features(&self, updates: &[FeatureUpdate], validate_only: bool) -> Result<(), MetadataError> {
+        if validate_only {
+            return features::update(&self.image(), updates).map(drop);
+        }
+        self.change(|image| features::update(image, updates)).map(drop)
     }
 
     /// Producer ids that nobody else ever gets.

@@ -19,7 +19,7 @@ pub(crate) use names::{check as check_name, check_new, is_internal};
 
 use crate::{
     config::BrokerConfig,
-    metadata::{Configs, Image, Metadata, TopicImage},
+    metadata::{Configs, FeatureUpdate, Image, Metadata, TopicImage},
 };
 use duramen::{KafkaErrorCode, LogConfig, LogManager, TopicPartition, format::uuid::Uuid};
 use properties::{Changes, Levels};
@@ -161,6 +161,18 @@ impl Topics {
         decide: impl FnOnce(&Configs) -> Result<Changes, TopicError> + Send + 'static,
     ) -> Result<(), TopicError> {
         self.change(move |shared| shared.alter_broker(for_all, validate_only, decide)).await
+    }
+
+    /// Gives features other levels, all of them or none; or only says whether that can be.
+    ///
+    /// # Errors
+    /// [`TopicError::Metadata`]: nothing was changed.
+    pub(crate) async fn update_features(
+        &self,
+        updates: Vec<FeatureUpdate>,
+        validate_only: bool,
+    ) -> Result<(), TopicError> {
+        self.change(move |shared| Ok(shared.metadata.update_features(&updates, validate_only)?)).await
     }
 
     /// Makes a change on a thread that may block, when it is its turn.

@@ -64,7 +64,7 @@ impl TransactionCoordinator {
         if timeout_ms <= 0 || timeout_ms > self.config.max_timeout_ms {
             return Err(ResponseError::InvalidTransactionTimeout);
         }
-        let ask = InitProducerId { timeout_ms, expected, version: self.config.version };
+        let ask = InitProducerId { timeout_ms, expected, version: self.version() };
         let init =
             |transaction: &mut Transaction, fresh_id, now_ms| transaction.init_producer_id(ask, fresh_id, now_ms);
         let written = self.change(transactional_id, Duration::ZERO, init).await?;

@@ -115,6 +115,7 @@ impl Ground {
             partitions: Arc::new(Around(Arc::clone(self))),
             producer_ids: Arc::new(Around(Arc::clone(self))),
             offsets_ended: Box::new(move |index, id, commit| told.told.lock().unwrap().push((index, id, commit))),
+            version: Box::new(|| TransactionVersion::V2),
             now_ms: Box::new(move || clock.now_ms.load(Ordering::Relaxed)),
             offsets_partition: Box::new(|group| partition_of(group, 1)),
             note: Box::new(move |line| notes.notes.lock().unwrap().push(line.to_owned())),

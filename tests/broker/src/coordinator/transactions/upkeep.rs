@@ -45,7 +45,7 @@ impl TransactionCoordinator {
     }
 
     async fn abort_late(self: &Arc<Self>, id: &str) {
-        let version = self.config.version;
+        let version = self.version();
         let time_out =
             |transaction: &mut Transaction, fresh_id, now_ms| transaction.time_out(version, fresh_id, now_ms);
         match self.change(id, Duration::ZERO, time_out).await {

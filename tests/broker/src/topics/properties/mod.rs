@@ -5,6 +5,7 @@
 
 mod broker;
 mod changes;
+mod documentation;
 mod table;
 mod topic;
 
@@ -13,6 +14,7 @@ pub(crate) use broker::{
     kind_of_broker_property,
 };
 pub(crate) use changes::{ChangeError, Operation, changed};
+pub(crate) use documentation::documentation;
 pub(crate) use topic::{default_of_topic_property, describe_topic, kind_of_topic_property, log_config};
 
 use crate::{
