@@ -12,7 +12,7 @@ prepare() {
     rm -rf "$source" && cp -r "$module" "$source" && chmod -R u+w "$source" || return
     # One node has one replica of everything.
     sed -i 's/ReplicationFactor: 3,/ReplicationFactor: 1,/' "$source/functional_test.go"
-    # Kafka names a leader before that one takes messages: AFTER_TOPICS=1s gives it the time.
+    # Kafka names a leader before that one takes messages: AFTER_TOPICS=3s gives it the time.
     sed -i '/timed out waiting for test topics to be created/,/return nil/ s/\treturn nil/\tif pause, err := time.ParseDuration(os.Getenv("AFTER_TOPICS")); err == nil {\n\t\ttime.Sleep(pause)\n\t}\n\treturn nil/' \
       "$source/functional_test.go" || return
     # sarama-docker stands for the container that the tests with Java's tools want.
