@@ -1,7 +1,7 @@
 //! Which features a cluster has, and how a new one begins.
 //!
-//! Owns: the levels that this broker knows, and the bootstrap checkpoint, a snapshot without a log that tells a controller
-//! with an empty log what to begin with. Pure.
+//! Owns: the levels that this broker knows, the decision to change one, and the bootstrap checkpoint, a snapshot without a log
+//! that tells a controller with an empty log what to begin with. Pure.
 
 use super::{MetadataError, changes::Decision, image::Image, record::Record};
 use duramen::{
@@ -59,6 +59,9 @@ pub(crate) struct FeatureUpdate {
 }
 
 /// Other levels for features: all of them, or none. Of a name that comes twice the last counts.
+///
+/// # Errors
+/// [`MetadataError::FeatureUpdate`] of the first that cannot be.
 pub(super) fn update(image: &Image, updates: &[FeatureUpdate]) -> Decision {
     let last: BTreeMap<_, _> = updates.iter().map(|update| (&update.name, update)).collect();
     for update in last.values() {
