@@ -52,6 +52,21 @@ pub struct Sources {
     pub ack: Durability,
 }
 
+impl Sources {
+    /// What arguments of their own say, as the settings in whose place they stand.
+    fn arguments(&self) -> Vec<(&'static str, String)> {
+        let plaintext = |address: &String| format!("PLAINTEXT://{address}");
+        let directories: Vec<_> = self.directories.iter().map(|path| path.to_string_lossy()).collect();
+        let arguments = [
+            ("node.id", self.node_id.map(|id| id.to_string())),
+            ("listeners", self.listen.as_ref().map(plaintext)),
+            ("advertised.listeners", self.advertise.as_ref().map(plaintext)),
+            ("log.dirs", (!directories.is_empty()).then(|| directories.join(","))),
+        ];
+        arguments.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+    }
+}
+
 /// All settings of the broker.
 #[derive(Debug, Clone)]
 pub struct BrokerConfig {
@@ -137,24 +152,18 @@ impl BrokerConfig {
     pub fn from_sources(sources: Sources) -> Result<Self, SettingError> {
         let mut given = BTreeMap::new();
         let lines = sources.properties.as_deref().map(properties::parse).unwrap_or_default();
-        for (name, value) in lines.into_iter().chain(sources.set) {
+        let arguments = sources.arguments().into_iter().map(|(name, value)| (name.to_owned(), value));
+        for (name, value) in lines.into_iter().chain(sources.set).chain(arguments) {
             given.insert(name, value.trim().to_owned());
         }
         given.iter().try_for_each(|(name, value)| check(name, value))?;
         let values = Values(&given);
-        let listen = match &sources.listen {
-            Some(address) => address_of("listeners", address)?,
-            None => address_of("listeners", &listener(values.text("listeners").unwrap_or_default()))?,
-        };
-        let advertise = match (sources.advertise, values.text("advertised.listeners")) {
-            (Some(address), _) => Some(host_and_port("advertised.listeners", &address)?),
-            (None, Some(listeners)) => Some(host_and_port("advertised.listeners", &listener(listeners))?),
-            (None, None) => None,
-        };
+        let advertised = values.text("advertised.listeners");
+        let advertise = advertised.map(|list| host_and_port("advertised.listeners", &listener(list))).transpose()?;
         let directories = if sources.directories.is_empty() { values.directories() } else { sources.directories };
         Ok(Self {
-            node_id: sources.node_id.unwrap_or_else(|| values.number("node.id")),
-            listen,
+            node_id: values.number("node.id"),
+            listen: address_of("listeners", &listener(values.text("listeners").unwrap_or_default()))?,
             advertise,
             directories,
             ack: sources.ack,
@@ -436,10 +445,18 @@ mod tests {
             advertise: Some("[::1]:90".into()),
             ..Sources::default()
         };
-        let config = BrokerConfig::from_sources(sources).unwrap();
+        let config = BrokerConfig::from_sources(sources.clone()).unwrap();
         assert_eq!((config.num_partitions, config.node_id), (3, 6));
         assert_eq!(config.directories, [PathBuf::from("/a"), PathBuf::from("/b")]);
         assert_eq!(config.listen, "127.0.0.1:7".parse().unwrap());
         assert_eq!(config.advertise, Some(("::1".to_owned(), 90)));
+        let directories = vec![PathBuf::from("/c"), PathBuf::from("/d")];
+        let arguments = Sources { directories: directories.clone(), listen: Some("127.0.0.1:8".into()), ..sources };
+        let config = BrokerConfig::from_sources(arguments).unwrap();
+        assert_eq!((config.directories.clone(), config.listen), (directories, "127.0.0.1:8".parse().unwrap()));
+        let given =
+            ["node.id", "log.dirs", "listeners", "advertised.listeners"].map(|name| config.value(name).unwrap());
+        assert_eq!(given, ["6", "/c,/d", "PLAINTEXT://127.0.0.1:8", "PLAINTEXT://[::1]:90"]);
+        assert!(BrokerConfig::from_sources(Sources { node_id: Some(-1), ..Sources::default() }).is_err());
     }
 }

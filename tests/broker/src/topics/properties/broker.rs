@@ -3,14 +3,6 @@
 use super::{Changes, Described, Kind, Levels, Source, table};
 use table::{Row, Scope};
 
-/// Names of which one stands for the others; the first that is set counts (`DynamicBrokerConfig.brokerConfigSynonyms`).
-const GROUPS: [&[&str]; 4] = [
-    &["log.roll.ms", "log.roll.hours"],
-    &["log.roll.jitter.ms", "log.roll.jitter.hours"],
-    &["log.flush.interval.ms", "log.flush.scheduler.interval.ms"],
-    &["log.retention.ms", "log.retention.minutes", "log.retention.hours"],
-];
-
 /// What the value of a broker's property is; `None` if brokers have no such.
 pub(crate) fn kind_of_broker_property(name: &str) -> Option<Kind> {
     table::row_of(name).map(|row| row.kind)
@@ -82,9 +74,8 @@ pub(crate) fn describe_cluster(levels: &Levels) -> Vec<Described> {
 }
 
 fn describe(row: &'static Row, levels: &Levels) -> Described {
-    let names = GROUPS.into_iter().find(|group| group.contains(&row.name));
-    let mut synonyms = levels.synonyms(names.unwrap_or(&[row.name]));
-    let value = levels.value(row.name).or(row.default).map(str::to_owned);
+    let mut synonyms = levels.synonyms(row.name);
+    let value = levels.value(row.name).or(row.default).map(|text| row.kind.told(text));
     let is_sensitive = row.kind == Kind::Password;
     if is_sensitive {
         synonyms.iter_mut().for_each(|synonym| synonym.value = None);
@@ -110,15 +101,25 @@ mod tests {
         let described = describe_broker(&set);
         assert_eq!(described.len(), table::ROWS.len());
         let hours = found(&described, "log.retention.hours");
-        assert_eq!((hours.value.as_deref(), hours.source(), hours.is_read_only), (Some("6"), Source::Broker, true));
-        let sources: Vec<_> = hours.synonyms.iter().map(|synonym| (synonym.name, synonym.source)).collect();
+        assert_eq!((hours.value.as_deref(), hours.source(), hours.is_read_only), (Some("6"), Source::Cluster, true));
+        let ms = found(&described, "log.retention.ms");
+        assert_eq!((ms.value.as_deref(), ms.source(), ms.is_read_only), (Some("5"), Source::Broker, false));
+        let sources = |it: &Described| it.synonyms.iter().map(|it| (it.name, it.source)).collect::<Vec<_>>();
         let expected = [
             ("log.retention.ms", Source::Broker),
             ("log.retention.hours", Source::Cluster),
             ("log.retention.hours", Source::Static),
             ("log.retention.hours", Source::Default),
         ];
-        assert_eq!(sources, expected);
+        assert_eq!(sources(&ms), expected);
+        assert_eq!(sources(&hours), expected[1..]);
+        assert_eq!(sources(&found(&described, "log.retention.minutes")), []);
+    }
+
+    #[test]
+    fn lists_are_told_word_by_word() {
+        let set = levels(&[], &[], &[("log.cleanup.policy", "delete , compact")]);
+        assert_eq!(found(&describe_broker(&set), "log.cleanup.policy").value.as_deref(), Some("delete,compact"));
     }
 
     #[test]

@@ -76,7 +76,23 @@ impl Kind {
             Self::String | Self::List | Self::Class | Self::Password => true,
         }
     }
+
+    /// A value as it is told: a list without the space round its words (`ConfigDef.parseType` and `convertToString`).
+    fn told(self, text: &str) -> String {
+        match self {
+            Self::List => text.split(',').map(str::trim).collect::<Vec<_>>().join(","),
+            _ => text.to_owned(),
+        }
+    }
 }
+
+/// Names of which one stands for the others; the first that is set counts (`DynamicBrokerConfig.brokerConfigSynonyms`).
+const NAMES: [&[&str]; 4] = [
+    &["log.roll.ms", "log.roll.hours"],
+    &["log.roll.jitter.ms", "log.roll.jitter.hours"],
+    &["log.flush.interval.ms", "log.flush.scheduler.interval.ms"],
+    &["log.retention.ms", "log.retention.minutes", "log.retention.hours"],
+];
 
 /// One place at which a value could come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -158,9 +174,11 @@ impl Levels {
         [(Source::Broker, &self.broker), (Source::Cluster, &self.cluster), (Source::Static, self.config.given())]
     }
 
-    /// Where a property of the broker could come from, by any of its names, the place that counts first
-    /// (`ConfigHelper.configSynonyms`).
-    fn synonyms(&self, names: &[&'static str]) -> Vec<Synonym> {
+    /// Where a property of the broker could come from, by its own name or by one that stands for it, the place that counts
+    /// first. What comes in front of the property's own name is another property's (`ConfigHelper.configSynonyms`).
+    fn synonyms(&self, name: &'static str) -> Vec<Synonym> {
+        let own = [name];
+        let names = NAMES.into_iter().find(|names| names.contains(&name)).unwrap_or(&own);
         let mut found = Vec::new();
         for (source, configs) in self.all() {
             let set = names.iter().filter_map(|name| Some((*name, configs.get(*name)?.clone())));
@@ -168,7 +186,7 @@ impl Levels {
         }
         let defaults = names.iter().filter_map(|name| Some((*name, table::row_of(name)?.default?.to_owned())));
         found.extend(defaults.map(|(name, value)| Synonym { name, value: Some(value), source: Source::Default }));
-        found
+        found.into_iter().skip_while(|synonym| synonym.name != name).collect()
     }
 
     /// The value by which the broker goes of one name.

@@ -98,18 +98,22 @@ fn of_broker(levels: &Levels, behind: &[(&str, i64)]) -> Result<Option<String>, 
 pub(crate) fn describe_topic(levels: &Levels, overrides: &Configs) -> Result<Vec<Described>, ConfigError> {
     let config = log_config(levels, overrides)?;
     let describe = |(name, kind): &(&'static str, Kind)| {
-        let own = overrides.get(*name).cloned();
-        let own = own.map(|value| Synonym { name, value: Some(value), source: Source::Topic });
-        // Kafka names the one in the smallest unit alone, also where the value comes from another.
-        let names: Vec<_> = behind(name).iter().map(|(name, _)| *name).take(1).collect();
+        let own = overrides.get(*name);
+        // Behind a property stands the broker's in the smallest unit, with what that has behind it.
+        let of_broker = behind(name).first().map(|(name, _)| levels.synonyms(name)).unwrap_or_default();
+        // The engine has no value of `internal.segment.bytes` while it is not set.
+        let known = config.get(name)?;
+        // A list is told in the order in which it was set, and the engine knows of none.
+        let set = own.map(String::as_str).or_else(|| levels.value(behind(name).first()?.0));
+        let value = set.filter(|_| *kind == Kind::List).map_or(known, |text| kind.told(text));
+        let own = own.map(|value| Synonym { name, value: Some(value.clone()), source: Source::Topic });
         Some(Described {
             name,
-            // The engine has no value of `internal.segment.bytes` while it is not set.
-            value: Some(config.get(name)?),
+            value: Some(value),
             kind: *kind,
             is_read_only: false,
             is_sensitive: false,
-            synonyms: own.into_iter().chain(levels.synonyms(&names)).collect(),
+            synonyms: own.into_iter().chain(of_broker).collect(),
         })
     };
     Ok(KINDS.iter().filter_map(describe).collect())
@@ -174,6 +178,33 @@ mod tests {
         assert_eq!(log_config(&never, &Configs::new()).unwrap().retention_ms, None);
         let beyond = levels(&[("log.retention.hours", "9223372036854775807")], &[], &[]);
         assert_eq!(log_config(&beyond, &Configs::new()).unwrap_err().name, "log.retention.hours");
+    }
+
+    #[test]
+    fn list_is_told_in_the_order_in_which_it_was_set() {
+        let policy = |levels: &Levels, own: &[(&str, &str)]| {
+            let described = describe_topic(levels, &configs(own)).unwrap();
+            described.into_iter().find(|it| it.name == "cleanup.policy").unwrap().value.unwrap()
+        };
+        let none = levels(&[], &[], &[]);
+        assert_eq!(policy(&none, &[("cleanup.policy", "delete,compact")]), "delete,compact");
+        assert_eq!(policy(&none, &[("cleanup.policy", "compact, delete")]), "compact,delete");
+        assert_eq!(policy(&none, &[]), "delete");
+        let file = levels(&[], &[], &[("log.cleanup.policy", "delete,compact")]);
+        assert_eq!(policy(&file, &[]), "delete,compact");
+        assert_eq!(policy(&file, &[("cleanup.policy", "compact")]), "compact");
+    }
+
+    #[test]
+    fn broker_properties_of_larger_units_are_told_behind_that_of_the_smallest() {
+        let synonyms = |levels: &Levels| {
+            let described = describe_topic(levels, &Configs::new()).unwrap();
+            let found = described.into_iter().find(|it| it.name == "retention.ms").unwrap();
+            found.synonyms.iter().map(|it| (it.name, it.source)).collect::<Vec<_>>()
+        };
+        let ms = levels(&[("log.retention.ms", "5")], &[], &[]);
+        assert_eq!(synonyms(&ms), [("log.retention.ms", Source::Broker), ("log.retention.hours", Source::Default)]);
+        assert_eq!(synonyms(&levels(&[], &[], &[("log.retention.hours", "5")])), []);
     }
 
     #[test]
