@@ -4,7 +4,7 @@ use super::{
     Broker, RequestContext,
     wire::{text, topic_name},
 };
-use crate::topics::Topic;
+use crate::{protocol::DescribedLogDirs, topics::Topic};
 use duramen::KafkaErrorCode;
 use kafka_protocol::messages::{
     DescribeLogDirsRequest, DescribeLogDirsResponse,
@@ -29,7 +29,7 @@ pub(crate) async fn handle(
     broker: &Broker,
     _context: &RequestContext,
     request: DescribeLogDirsRequest,
-) -> DescribeLogDirsResponse {
+) -> DescribedLogDirs {
     let hosting = broker.topics.hosting();
     let asked: Vec<Asked> = match request.topics {
         None => hosting.sorted().into_iter().map(|topic| (Arc::clone(topic), None)).collect(),
@@ -44,10 +44,11 @@ pub(crate) async fn handle(
     let failed: Vec<PathBuf> = broker.topics.manager().failed_directories().into_iter().map(|(path, _)| path).collect();
     let directories = broker.config.directories.clone();
     let describe = move || directories.iter().map(|path| describe(path, failed.contains(path), &asked)).collect();
-    match spawn_blocking(describe).await {
-        Ok(results) => DescribeLogDirsResponse::default().with_results(results),
-        Err(_) => DescribeLogDirsResponse::default().with_error_code(KafkaErrorCode::UnknownServerError.code()),
-    }
+    let response = DescribeLogDirsResponse::default();
+    DescribedLogDirs(match spawn_blocking(describe).await {
+        Ok(results) => response.with_results(results),
+        Err(_) => response.with_error_code(KafkaErrorCode::UnknownServerError.code()),
+    })
 }
 
 fn describe(path: &Path, has_failed: bool, asked: &[Asked]) -> DescribeLogDirsResult {
@@ -100,7 +101,7 @@ mod tests {
         append(&home.broker.topics.partition("a", 1).unwrap(), 3);
         let ask = async |topics| {
             let request = DescribeLogDirsRequest::default().with_topics(topics);
-            handle(&home.broker, &context(4), request).await.results.remove(0)
+            handle(&home.broker, &context(5), request).await.0.results.remove(0)
         };
         let told = |result: &DescribeLogDirsResult| {
             let topics = result.topics.iter();

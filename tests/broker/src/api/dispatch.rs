@@ -6,12 +6,9 @@ use super::{
     describe_topic_partitions, elect_leaders, fetch, find_coordinator, groups, incremental_alter_configs, list_offsets,
     list_partition_reassignments, metadata, offset_for_leader_epoch, produce, transactions, update_features,
 };
-use crate::protocol::{Malformed, Produce, Reply, RequestHeader, decode};
+use crate::protocol::{Malformed, Produce, Readable, Reply, RequestHeader, Writable};
 use bytes::Bytes;
-use kafka_protocol::{
-    messages::{ApiKey, ApiVersionsRequest, FetchRequest},
-    protocol::{Encodable, HeaderVersion, Message, Request},
-};
+use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, FetchRequest};
 use std::pin::Pin;
 
 /// What comes of a request.
@@ -34,12 +31,11 @@ pub(super) struct Answered {
     pub(super) versions: (i16, i16),
 }
 
-/// Makes the table, and the function that goes by it, from one line for each request: those whose handler takes a request of
-/// `kafka-protocol` and gives a response of the same.
+/// Makes the table, and the function that goes by it, from one line for each request: those whose handler takes what can be
+/// read and gives what can be written.
 macro_rules! answered {
     ($($key:ident $least:literal ..= $most:literal => $handler:path),* $(,)?) => {
-        /// The requests that are answered, by ascending key. Versions are those of Kafka 4.3.0, as far as `kafka-protocol`
-        /// knows them.
+        /// The requests that are answered, by ascending key. Versions are those of Kafka 4.3.0.
         pub(super) const ANSWERED: &[Answered] = &[
             // Versions below 3 are refused, but librdkafka compresses nothing for brokers that do not name them (KAFKA-18659).
             Answered { key: ApiKey::Produce, versions: (0, 13) },
@@ -51,9 +47,9 @@ macro_rules! answered {
         async fn plain(broker: &Broker, asked: Asked) -> Result<Reply, Malformed> {
             match asked.header.key {
                 $(ApiKey::$key => {
-                    let request = decoded(&asked)?;
+                    let request = Readable::read(asked.body, asked.header.version)?;
                     let response = $handler(broker, &asked.context, request).await;
-                    encoded(&asked.header, &response)
+                    response.write(asked.header.correlation_id, asked.header.version)
                 })*
                 key => Err(Malformed(format!("{key:?} is not answered"))),
             }
@@ -64,8 +60,8 @@ macro_rules! answered {
 answered! {
     ListOffsets 1..=11 => list_offsets::handle,
     Metadata 0..=13 => metadata::handle,
-    OffsetCommit 2..=9 => groups::commit,
-    OffsetFetch 1..=9 => groups::fetch,
+    OffsetCommit 2..=10 => groups::commit,
+    OffsetFetch 1..=10 => groups::fetch,
     FindCoordinator 0..=6 => find_coordinator::handle,
     JoinGroup 0..=9 => groups::join,
     Heartbeat 0..=4 => groups::heartbeat,
@@ -81,12 +77,12 @@ answered! {
     AddPartitionsToTxn 0..=5 => transactions::add_partitions,
     AddOffsetsToTxn 0..=4 => transactions::add_offsets,
     EndTxn 0..=5 => transactions::end,
-    WriteTxnMarkers 1..=1 => transactions::write_markers,
+    WriteTxnMarkers 1..=2 => transactions::write_markers,
     TxnOffsetCommit 0..=5 => groups::commit_in_transaction,
     DescribeAcls 1..=3 => describe_acls::handle,
     DescribeConfigs 1..=4 => describe_configs::handle,
     AlterConfigs 0..=2 => alter_configs::handle,
-    DescribeLogDirs 1..=4 => describe_log_dirs::handle,
+    DescribeLogDirs 1..=5 => describe_log_dirs::handle,
     CreatePartitions 0..=3 => create_partitions::handle,
     DeleteGroups 0..=2 => groups::delete,
     ElectLeaders 0..=2 => elect_leaders::handle,
@@ -143,7 +139,7 @@ async fn produced(broker: &Broker, asked: Asked) -> Outcome {
 }
 
 async fn fetched(broker: &Broker, asked: Asked) -> Result<Reply, Malformed> {
-    let request: FetchRequest = decode(asked.body, asked.header.version)?;
+    let request = FetchRequest::read(asked.body, asked.header.version)?;
     let answer = fetch::handle(broker, &asked.context, request).await;
     answer.encode(asked.header.correlation_id, asked.header.version)
 }
@@ -155,28 +151,13 @@ fn versions(broker: &Broker, asked: &Asked) -> Result<Reply, Malformed> {
     if !is_answered(ApiKey::ApiVersions, version) {
         return Reply::encode(correlation_id, 0, &api_versions::unsupported());
     }
-    let request: ApiVersionsRequest = decode(asked.body.clone(), version)?;
-    Reply::encode(correlation_id, version, &api_versions::handle(broker, version, &request))
-}
-
-fn decoded<T: Request>(asked: &Asked) -> Result<T, Malformed> {
-    decode(asked.body.clone(), form::<T>(asked.header.version))
-}
-
-fn encoded<T: Encodable + HeaderVersion + Message>(header: &RequestHeader, response: &T) -> Result<Reply, Malformed> {
-    Reply::encode(header.correlation_id, form::<T>(header.version), response)
-}
-
-/// The version in whose form a message is read and written: the same, or the newest that `kafka-protocol` knows. Only versions
-/// that differ from that in meaning and not in form are answered.
-fn form<T: Message>(version: i16) -> i16 {
-    version.min(T::VERSIONS.max)
+    let request = ApiVersionsRequest::read(asked.body.clone(), version)?;
+    api_versions::handle(broker, version, &request).write(correlation_id, version)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kafka_protocol::messages::{ListOffsetsRequest, ProduceRequest};
 
     #[test]
     fn table_has_each_request_once() {
@@ -193,11 +174,5 @@ mod tests {
         );
         assert!(!is_answered(ApiKey::Produce, 14) && !is_answered(ApiKey::Fetch, 3));
         assert!(!is_answered(ApiKey::ApiVersions, 5) && !is_answered(ApiKey::Vote, 0));
-    }
-
-    #[test]
-    fn newest_version_takes_the_form_of_the_newest_that_is_known() {
-        assert_eq!((form::<ListOffsetsRequest>(11), form::<ListOffsetsRequest>(4)), (10, 4));
-        assert_eq!(form::<ProduceRequest>(13), 13);
     }
 }

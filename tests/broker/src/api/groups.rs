@@ -1,20 +1,23 @@
 //! Requests about groups and their offsets: passed on to their coordinator.
 
-use super::{Broker, RequestContext};
+use super::{
+    Broker, RequestContext,
+    wire::{from_wire, text},
+};
 use crate::{
     coordinator::{
         groups::{Client, GroupCoordinator},
         transactions::{Admitted, CONSUMER_OFFSETS},
     },
+    protocol::{FIRST_OFFSETS_WITH_IDS, OffsetCommit, OffsetFetch},
     transaction::{Appending, Producer},
 };
 use duramen::VerificationGuard;
 use kafka_protocol::messages::{
     DeleteGroupsRequest, DeleteGroupsResponse, DescribeGroupsRequest, DescribeGroupsResponse, HeartbeatRequest,
     HeartbeatResponse, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse, ListGroupsRequest,
-    ListGroupsResponse, OffsetCommitRequest, OffsetCommitResponse, OffsetDeleteRequest, OffsetDeleteResponse,
-    OffsetFetchRequest, OffsetFetchResponse, SyncGroupRequest, SyncGroupResponse, TxnOffsetCommitRequest,
-    TxnOffsetCommitResponse,
+    ListGroupsResponse, OffsetCommitResponse, OffsetDeleteRequest, OffsetDeleteResponse, OffsetFetchResponse,
+    SyncGroupRequest, SyncGroupResponse, TopicName, TxnOffsetCommitRequest, TxnOffsetCommitResponse,
     delete_groups_response::DeletableGroupResult,
     describe_groups_response::DescribedGroup,
     offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic},
@@ -56,12 +59,25 @@ pub(crate) async fn leave(broker: &Broker, context: &RequestContext, request: Le
     }
 }
 
+/// Gives the topics of a request of a version that names them by their ids their names. One that there is not keeps none
+/// (`KafkaApis.handleOffsetCommitRequest` and `fetchOffsetsForGroup`).
+fn name_topics<'a>(broker: &Broker, version: i16, topics: impl Iterator<Item = (&'a mut TopicName, uuid::Uuid)>) {
+    if version < FIRST_OFFSETS_WITH_IDS {
+        return;
+    }
+    let hosting = broker.topics.hosting();
+    for (name, id) in topics {
+        *name = TopicName(hosting.name_of(from_wire(id)).map(|name| text(name)).unwrap_or_default());
+    }
+}
+
 /// Answers an OffsetCommit.
 pub(crate) async fn commit(
     broker: &Broker,
     context: &RequestContext,
-    request: OffsetCommitRequest,
+    OffsetCommit(mut request): OffsetCommit,
 ) -> OffsetCommitResponse {
+    name_topics(broker, context.version, request.topics.iter_mut().map(|topic| (&mut topic.name, topic.topic_id)));
     let code = match broker.coordinators.groups().await {
         Ok(groups) => return groups.offset_commit(context.version, request).await,
         Err(code) => code.code(),
@@ -71,7 +87,8 @@ pub(crate) async fn commit(
             let index = partition.partition_index;
             OffsetCommitResponsePartition::default().with_partition_index(index).with_error_code(code)
         });
-        OffsetCommitResponseTopic::default().with_partitions(partitions.collect()).with_name(topic.name)
+        let refused = OffsetCommitResponseTopic::default().with_partitions(partitions.collect());
+        refused.with_topic_id(topic.topic_id).with_name(topic.name)
     });
     OffsetCommitResponse::default().with_topics(topics.collect())
 }
@@ -80,8 +97,10 @@ pub(crate) async fn commit(
 pub(crate) async fn fetch(
     broker: &Broker,
     context: &RequestContext,
-    request: OffsetFetchRequest,
+    OffsetFetch(mut request): OffsetFetch,
 ) -> OffsetFetchResponse {
+    let topics = request.groups.iter_mut().flat_map(|group| group.topics.iter_mut().flatten());
+    name_topics(broker, context.version, topics.map(|topic| (&mut topic.name, topic.topic_id)));
     let code = match broker.coordinators.groups().await {
         Ok(groups) => return groups.offset_fetch(context.version, request).await,
         Err(code) => code.code(),

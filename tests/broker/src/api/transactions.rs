@@ -1,11 +1,11 @@
 //! Requests about producers and their transactions: passed on to their coordinator.
 
 use super::{Broker, RequestContext};
+use crate::protocol::WriteTxnMarkers;
 use kafka_protocol::messages::{
     AddOffsetsToTxnRequest, AddOffsetsToTxnResponse, AddPartitionsToTxnRequest, AddPartitionsToTxnResponse,
     DescribeTransactionsRequest, DescribeTransactionsResponse, EndTxnRequest, EndTxnResponse, InitProducerIdRequest,
-    InitProducerIdResponse, ListTransactionsRequest, ListTransactionsResponse, ProducerId, WriteTxnMarkersRequest,
-    WriteTxnMarkersResponse,
+    InitProducerIdResponse, ListTransactionsRequest, ListTransactionsResponse, ProducerId, WriteTxnMarkersResponse,
     add_partitions_to_txn_request::AddPartitionsToTxnTopic,
     add_partitions_to_txn_response::{
         AddPartitionsToTxnPartitionResult, AddPartitionsToTxnResult, AddPartitionsToTxnTopicResult,
@@ -116,13 +116,13 @@ pub(crate) async fn list(
 pub(crate) async fn write_markers(
     broker: &Broker,
     _: &RequestContext,
-    request: WriteTxnMarkersRequest,
+    WriteTxnMarkers(markers): WriteTxnMarkers,
 ) -> WriteTxnMarkersResponse {
     let code = match broker.coordinators.transactions().await {
-        Ok(transactions) => return transactions.write_txn_markers(request).await,
+        Ok(transactions) => return transactions.write_txn_markers(markers).await,
         Err(error) => error.code(),
     };
-    let markers = request.markers.into_iter().map(|marker| {
+    let markers = markers.into_iter().map(|(marker, _)| {
         let topics = marker.topics.into_iter().map(|topic| {
             let partitions = topic.partition_indexes.iter().map(|index| {
                 WritableTxnMarkerPartitionResult::default().with_partition_index(*index).with_error_code(code)

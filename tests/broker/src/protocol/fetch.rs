@@ -214,7 +214,8 @@ fn put_compact(bytes: &mut BytesMut, text: &[u8]) {
     bytes.put_slice(text);
 }
 
-fn put_unsigned(bytes: &mut BytesMut, mut value: u32) {
+/// An unsigned varint.
+pub(super) fn put_unsigned(bytes: &mut BytesMut, mut value: u32) {
     while value >= 0x80 {
         let [.., low] = value.to_be_bytes();
         bytes.put_u8(low | 0x80);

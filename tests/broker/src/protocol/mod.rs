@@ -8,13 +8,17 @@ mod decode;
 mod fetch;
 mod frame;
 mod header;
+mod newer;
 mod produce;
+mod reader;
 mod reply;
 
-pub(crate) use decode::decode;
 pub(crate) use fetch::{Endpoint, FetchAnswer, FetchedPartition, FetchedTopic};
 pub(crate) use frame::{FrameError, Frames};
 pub(crate) use header::RequestHeader;
+pub(crate) use newer::{
+    DescribedLogDirs, FIRST_OFFSETS_WITH_IDS, OffsetCommit, OffsetFetch, Readable, Writable, WriteTxnMarkers,
+};
 pub(crate) use produce::{PartitionData, Produce, TopicData, TopicKey};
 pub(crate) use reply::{Reply, ReplyBuilder};
 

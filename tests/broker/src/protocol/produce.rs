@@ -3,11 +3,8 @@
 //!
 //! Follows `ProduceRequest.json`, versions 3 to 13.
 
-use super::{
-    Malformed,
-    header::{skip_tagged, unsigned},
-};
-use bytes::{Buf, Bytes};
+use super::{Malformed, reader::Reader};
+use bytes::Bytes;
 use kafka_protocol::protocol::StrBytes;
 
 /// The first version with compact lengths and tagged fields.
@@ -58,89 +55,26 @@ impl Produce {
     /// # Errors
     /// [`Malformed`] when it is no request of that version.
     pub(crate) fn decode(bytes: Bytes, version: i16) -> Result<Self, Malformed> {
-        let mut reader = Reader { bytes, is_flexible: version >= FIRST_FLEXIBLE, elements: 0 };
-        let transactional_id = reader.text()?;
+        let mut reader = Reader::new(bytes, version >= FIRST_FLEXIBLE).with_max_elements(MAX_ELEMENTS);
+        let transactional_id = reader.nullable_text()?;
         let (acks, timeout_ms) = (reader.i16()?, reader.i32()?);
-        let topics = reader.array(|reader| reader.topic(version >= FIRST_WITH_IDS))?;
+        let topics = reader.array(|reader| topic(reader, version >= FIRST_WITH_IDS))?;
         reader.end()?;
         Ok(Self { transactional_id, acks, timeout_ms, topics })
     }
 }
 
-struct Reader {
-    bytes: Bytes,
-    is_flexible: bool,
-    /// Elements of arrays that were read.
-    elements: usize,
+fn topic(reader: &mut Reader, has_id: bool) -> Result<TopicData, Malformed> {
+    let topic = if has_id { TopicKey::Id(reader.id()?) } else { TopicKey::Name(reader.text()?) };
+    let partitions = reader.array(partition)?;
+    reader.end()?;
+    Ok(TopicData { topic, partitions })
 }
 
-impl Reader {
-    fn topic(&mut self, has_id: bool) -> Result<TopicData, Malformed> {
-        let topic = if has_id {
-            let id = self.take(16)?;
-            TopicKey::Id(id.first_chunk().copied().unwrap_or_default())
-        } else {
-            TopicKey::Name(self.text()?.ok_or_else(|| Malformed("a topic without a name".to_owned()))?)
-        };
-        let partitions = self.array(Self::partition)?;
-        self.end()?;
-        Ok(TopicData { topic, partitions })
-    }
-
-    fn partition(&mut self) -> Result<PartitionData, Malformed> {
-        let index = self.i32()?;
-        let len = self.length(Self::i32)?;
-        let records = len.map(|len| self.take(len)).transpose()?;
-        self.end()?;
-        Ok(PartitionData { index, records })
-    }
-
-    fn array<T>(&mut self, mut element: impl FnMut(&mut Self) -> Result<T, Malformed>) -> Result<Vec<T>, Malformed> {
-        let count = self.length(Self::i32)?.ok_or_else(|| Malformed("an array is missing".to_owned()))?;
-        self.elements = self.elements.saturating_add(count);
-        if self.elements > MAX_ELEMENTS || count > self.bytes.len() {
-            return Err(Malformed(format!("an array of {count} elements")));
-        }
-        (0..count).map(|_| element(self)).collect()
-    }
-
-    /// A length, in the older versions of the width that `plain` reads; `None` is null.
-    fn length<N: Into<i64>>(
-        &mut self,
-        plain: impl Fn(&mut Self) -> Result<N, Malformed>,
-    ) -> Result<Option<usize>, Malformed> {
-        let len = if self.is_flexible { i64::from(unsigned(&mut self.bytes)?) - 1 } else { plain(self)?.into() };
-        match len {
-            -1 => Ok(None),
-            len => usize::try_from(len).map(Some).map_err(|_| Malformed(format!("a length of {len}"))),
-        }
-    }
-
-    fn text(&mut self) -> Result<Option<StrBytes>, Malformed> {
-        let Some(len) = self.length(Self::i16)? else { return Ok(None) };
-        let text = StrBytes::from_utf8(self.take(len)?);
-        text.map(Some).map_err(|error| Malformed(format!("a name that is no text: {error}")))
-    }
-
-    fn end(&mut self) -> Result<(), Malformed> {
-        if self.is_flexible { skip_tagged(&mut self.bytes) } else { Ok(()) }
-    }
-
-    fn i16(&mut self) -> Result<i16, Malformed> {
-        self.bytes.try_get_i16().map_err(|_| ends_early())
-    }
-
-    fn i32(&mut self) -> Result<i32, Malformed> {
-        self.bytes.try_get_i32().map_err(|_| ends_early())
-    }
-
-    fn take(&mut self, len: usize) -> Result<Bytes, Malformed> {
-        if self.bytes.len() < len { Err(ends_early()) } else { Ok(self.bytes.split_to(len)) }
-    }
-}
-
-fn ends_early() -> Malformed {
-    Malformed("the request ends early".to_owned())
+fn partition(reader: &mut Reader) -> Result<PartitionData, Malformed> {
+    let (index, records) = (reader.i32()?, reader.nullable_bytes()?);
+    reader.end()?;
+    Ok(PartitionData { index, records })
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod client;
+mod newer;
 mod requests;
 
 use bytes::Bytes;

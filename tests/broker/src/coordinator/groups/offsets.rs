@@ -4,11 +4,12 @@
 //! soon as its record is in the log; whoever fetches it waits until that record is durable, so that nobody ever sees an offset
 //! that a crash takes back.
 
-use super::{GroupCoordinator, Shared, members::check_group_id, shard::durable};
+use super::{GroupCoordinator, KnownTopic, Shared, members::check_group_id, shard::durable};
 use crate::{
     coordinator::clock::wall_ms,
-    group::{Committed, OffsetCommitter, as_response_error, owned},
+    group::{Committed, GroupOffsets, OffsetCommitter, as_response_error, owned},
     internal::{Appended, InTransaction, Keyed},
+    protocol::FIRST_OFFSETS_WITH_IDS,
     records::offsets::{OffsetCommit, OffsetKey},
 };
 use duramen::{KafkaErrorCode, ProducerId, VerificationGuard};
@@ -51,6 +52,8 @@ struct Commit<'a> {
 /// One offset to be committed, of either request.
 struct Offered<'a> {
     topic: &'a StrBytes,
+    /// Of a request that names topics by their ids.
+    topic_id: Option<Uuid>,
     partition: i32,
     offset: i64,
     leader_epoch: i32,
@@ -70,6 +73,7 @@ impl GroupCoordinator {
             for partition in &topic.partitions {
                 let offered = Offered {
                     topic: &topic.name,
+                    topic_id: (version >= FIRST_OFFSETS_WITH_IDS).then_some(topic.topic_id),
                     partition: partition.partition_index,
                     offset: partition.committed_offset,
                     leader_epoch: partition.committed_leader_epoch,
@@ -122,6 +126,7 @@ impl GroupCoordinator {
             for partition in &topic.partitions {
                 let offered = Offered {
                     topic: &topic.name,
+                    topic_id: None,
                     partition: partition.partition_index,
                     offset: partition.committed_offset,
                     leader_epoch: partition.committed_leader_epoch,
@@ -172,7 +177,11 @@ impl GroupCoordinator {
         with_topic_id: bool,
         now_ms: i64,
     ) -> Result<(StrBytes, i32, OffsetCommit), ResponseError> {
-        let known = (self.dependencies.topic)(offered.topic).ok_or(ResponseError::UnknownTopicOrPartition)?;
+        let is_meant = |known: &KnownTopic| offered.topic_id.is_none_or(|id| id == known.id);
+        let known = (self.dependencies.topic)(offered.topic).filter(is_meant).ok_or(match offered.topic_id {
+            Some(_) => ResponseError::UnknownTopicId,
+            None => ResponseError::UnknownTopicOrPartition,
+        })?;
         if !(0..known.partitions).contains(&offered.partition) {
             return Err(ResponseError::UnknownTopicOrPartition);
         }
@@ -238,7 +247,7 @@ impl GroupCoordinator {
         if version >= FIRST_FETCH_VERSION_WITH_GROUPS {
             let mut groups = Vec::with_capacity(request.groups.len());
             for group in &request.groups {
-                groups.push(self.fetch(group, request.require_stable).await);
+                groups.push(self.fetch(version, group, request.require_stable).await);
             }
             return OffsetFetchResponse::default().with_groups(groups);
         }
@@ -250,7 +259,7 @@ impl GroupCoordinator {
             topics.into_iter().map(new).collect()
         });
         let group = OffsetFetchRequestGroup::default().with_group_id(request.group_id).with_topics(topics);
-        let fetched = self.fetch(&group, request.require_stable).await;
+        let fetched = self.fetch(version, &group, request.require_stable).await;
         if version < FIRST_FETCH_VERSION_WITH_GROUP_ERROR && fetched.error_code != 0 {
             return error_for_each_partition(group, fetched.error_code);
         }
@@ -258,10 +267,15 @@ impl GroupCoordinator {
         OffsetFetchResponse::default().with_error_code(fetched.error_code).with_topics(topics)
     }
 
-    async fn fetch(&self, request: &OffsetFetchRequestGroup, require_stable: bool) -> OffsetFetchResponseGroup {
+    async fn fetch(
+        &self,
+        version: i16,
+        request: &OffsetFetchRequestGroup,
+        require_stable: bool,
+    ) -> OffsetFetchResponseGroup {
         let response = OffsetFetchResponseGroup::default().with_group_id(request.group_id.clone());
         let found = self.lock(&request.group_id).map(|(_, shared)| {
-            let topics = found(&shared, request, require_stable);
+            let topics = self.found(version, &shared, request, require_stable);
             (topics, shared.log.settled())
         });
         let (topics, settled) = match found {
@@ -278,6 +292,75 @@ impl GroupCoordinator {
             Err(error) => response.with_error_code(as_response_error(error).code()),
         }
     }
+
+    /// The offsets asked for; all of the group if no topics are named. Of a version with ids, topics have theirs: one that
+    /// there is not has an error in a request, and is left out of all, for the version cannot name it.
+    fn found(
+        &self,
+        version: i16,
+        shared: &Shared,
+        request: &OffsetFetchRequestGroup,
+        require_stable: bool,
+    ) -> Vec<OffsetFetchResponseTopics> {
+        let offsets = shared.groups.get(&request.group_id.0).map(|group| &group.offsets);
+        let has_ids = version >= FIRST_OFFSETS_WITH_IDS;
+        match &request.topics {
+            Some(topics) => {
+                let (unknown, known): (Vec<_>, Vec<_>) = topics.iter().partition(|it| has_ids && it.name.is_empty());
+                let known = known.into_iter().map(|wanted| found_of(offsets, wanted, require_stable));
+                known.chain(unknown.into_iter().map(not_found)).collect()
+            }
+            None => {
+                let all = offsets.into_iter().flat_map(GroupOffsets::committed).filter_map(|(name, known)| {
+                    let id = if has_ids { (self.dependencies.topic)(name)?.id } else { Uuid::nil() };
+                    let wanted = OffsetFetchRequestTopics::default().with_name(name.clone().into());
+                    let wanted = wanted.with_partition_indexes(known.keys().copied().collect());
+                    Some(found_of(offsets, &wanted, require_stable).with_topic_id(id))
+                });
+                all.collect()
+            }
+        }
+    }
+}
+
+/// The offsets of one topic.
+fn found_of(
+    offsets: Option<&GroupOffsets>,
+    wanted: &OffsetFetchRequestTopics,
+    require_stable: bool,
+) -> OffsetFetchResponseTopics {
+    let partition = |index: &i32| {
+        let answer = OffsetFetchResponsePartitions::default().with_partition_index(*index);
+        if require_stable && offsets.is_some_and(|offsets| offsets.is_pending(&wanted.name, *index)) {
+            return none(answer).with_error_code(ResponseError::UnstableOffsetCommit.code());
+        }
+        match offsets.and_then(|offsets| offsets.get(&wanted.name, *index)) {
+            Some(commit) if is_of(commit, wanted.topic_id) => answer
+                .with_committed_offset(commit.offset)
+                .with_committed_leader_epoch(commit.leader_epoch.unwrap_or(-1))
+                .with_metadata(Some(commit.metadata.clone())),
+            _ => none(answer),
+        }
+    };
+    let partitions = wanted.partition_indexes.iter().map(partition).collect();
+    let answer = OffsetFetchResponseTopics::default().with_name(wanted.name.clone()).with_topic_id(wanted.topic_id);
+    answer.with_partitions(partitions)
+}
+
+/// Whether an offset was committed for the topic with this id, as far as both are known: a topic can be made anew under its
+/// name (`OffsetMetadataManager.isMismatchedTopicId`).
+fn is_of(commit: &OffsetCommit, topic_id: Uuid) -> bool {
+    commit.topic_id.is_nil() || topic_id.is_nil() || commit.topic_id == topic_id
+}
+
+/// A topic of which only the id is known, and to nobody.
+fn not_found(wanted: &OffsetFetchRequestTopics) -> OffsetFetchResponseTopics {
+    let partition = |index: &i32| {
+        let answer = none(OffsetFetchResponsePartitions::default().with_partition_index(*index));
+        answer.with_error_code(ResponseError::UnknownTopicId.code())
+    };
+    let partitions = wanted.partition_indexes.iter().map(partition).collect();
+    OffsetFetchResponseTopics::default().with_topic_id(wanted.topic_id).with_partitions(partitions)
 }
 
 fn append(shared: &Shared, commit: &Commit<'_>) -> Result<Option<Appended>, ResponseError> {
@@ -307,43 +390,6 @@ fn show(shared: &mut Shared, commit: &Commit<'_>, base_offset: i64) {
             }
             None => group.offsets.commit(topic.clone(), *partition, committed),
         }
-    }
-}
-
-/// The offsets asked for; all of the group if no topics are named.
-fn found(shared: &Shared, request: &OffsetFetchRequestGroup, require_stable: bool) -> Vec<OffsetFetchResponseTopics> {
-    let group = shared.groups.get(&request.group_id.0);
-    let partition = |topic: &StrBytes, partition: i32| {
-        let answer = OffsetFetchResponsePartitions::default().with_partition_index(partition);
-        let offsets = group.map(|group| &group.offsets);
-        if require_stable && offsets.is_some_and(|offsets| offsets.is_pending(topic, partition)) {
-            return none(answer).with_error_code(ResponseError::UnstableOffsetCommit.code());
-        }
-        match offsets.and_then(|offsets| offsets.get(topic, partition)) {
-            None => none(answer),
-            Some(commit) => answer
-                .with_committed_offset(commit.offset)
-                .with_committed_leader_epoch(commit.leader_epoch.unwrap_or(-1))
-                .with_metadata(Some(commit.metadata.clone())),
-        }
-    };
-    let topic = |name: &StrBytes, partitions: Vec<OffsetFetchResponsePartitions>| {
-        OffsetFetchResponseTopics::default().with_name(name.clone().into()).with_partitions(partitions)
-    };
-    match (&request.topics, group) {
-        (Some(topics), _) => topics
-            .iter()
-            .map(|wanted| {
-                let indexes = wanted.partition_indexes.iter();
-                topic(&wanted.name, indexes.map(|index| partition(&wanted.name, *index)).collect())
-            })
-            .collect(),
-        (None, Some(group)) => group
-            .offsets
-            .committed()
-            .map(|(name, known)| topic(name, known.keys().map(|index| partition(name, *index)).collect()))
-            .collect(),
-        (None, None) => Vec::new(),
     }
 }
 

@@ -423,12 +423,12 @@ async fn answers_can_be_written_in_every_version_good_or_bad() {
             encodes(&groups.leave_group(version, &request), version);
         }
     }
-    for version in 1..=9 {
+    for version in 1..=10 {
         encodes(&fetch_in(&broker, version, "g", version >= 2).await, version);
         encodes(&fetch_in(&broker, version, "none", false).await, version);
     }
     broker.groups.close();
-    for version in 1..=9 {
+    for version in 1..=10 {
         let response = fetch_in(&broker, version, "g", false).await;
         encodes(&response, version);
         if version == 1 {
@@ -451,6 +451,50 @@ async fn fetch_in(broker: &Broker, version: i16, group: &str, all_topics: bool) 
         OffsetFetchRequest::default().with_group_id(group_id(group)).with_topics(topics)
     };
     broker.groups.offset_fetch(version, request).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn offsets_belong_to_the_topic_with_the_id() {
+    let directory = tempfile::tempdir().unwrap();
+    let broker = open(directory.path(), at_once(), PARTITIONS);
+    let (known, former) = (Uuid::from_u128(0x77), Uuid::from_u128(0x78));
+    let commit = async |name: &str, id, partition| {
+        let partition =
+            OffsetCommitRequestPartition::default().with_partition_index(partition).with_committed_offset(5);
+        let topic = OffsetCommitRequestTopic::default().with_name(text(name).into()).with_topic_id(id);
+        let request = OffsetCommitRequest::default()
+            .with_group_id(group_id("g"))
+            .with_generation_id_or_member_epoch(-1)
+            .with_topics(vec![topic.with_partitions(vec![partition])]);
+        let response = broker.groups.offset_commit(10, request).await;
+        assert_eq!(response.topics[0].topic_id, id);
+        response.topics[0].partitions[0].error_code
+    };
+    let (unknown_id, unknown) = (ResponseError::UnknownTopicId.code(), ResponseError::UnknownTopicOrPartition.code());
+    // Between the look-up of its name and the commit a topic can be deleted, and made anew.
+    for (name, id, partition, code) in [
+        ("orders", known, 1, 0),
+        ("orders", former, 1, unknown_id),
+        ("", former, 1, unknown_id),
+        ("orders", known, 9, unknown),
+    ] {
+        assert_eq!(commit(name, id, partition).await, code, "{name} {id} {partition}");
+    }
+    let fetch = async |version, name: &str, id| {
+        let topic = OffsetFetchRequestTopics::default().with_name(text(name).into()).with_topic_id(id);
+        let topics = Some(vec![topic.with_partition_indexes(vec![1])]);
+        let group = OffsetFetchRequestGroup::default().with_group_id(group_id("g")).with_topics(topics);
+        let request = OffsetFetchRequest::default().with_groups(vec![group]);
+        let topic = broker.groups.offset_fetch(version, request).await.groups.remove(0).topics.remove(0);
+        (topic.topic_id, topic.partitions[0].committed_offset, topic.partitions[0].error_code)
+    };
+    assert_eq!(fetch(10, "orders", known).await, (known, 5, 0));
+    assert_eq!(fetch(10, "orders", former).await, (former, -1, 0));
+    assert_eq!(fetch(10, "", former).await, (former, -1, unknown_id));
+    assert_eq!(fetch(9, "orders", Uuid::nil()).await, (Uuid::nil(), 5, 0));
+    let all = fetch_in(&broker, 10, "g", true).await.groups.remove(0);
+    assert_eq!((all.topics[0].topic_id, all.topics[0].partitions[0].committed_offset), (known, 5));
+    broker.close();
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@
 //! the transaction already.
 
 use super::{CONSUMER_OFFSETS, RETRY, TransactionCoordinator, code, response_error};
-use crate::transaction::{Markers, Producer, TransactionVersion};
+use crate::transaction::{Markers, Producer};
 use duramen::{
     Append, AppendAsLeader, AppendOrigin, KafkaErrorCode, PartitionError, TopicPartition, TryAppendError,
     ValidationPolicy,
@@ -15,7 +15,8 @@ use duramen::{
 use kafka_protocol::{
     ResponseError,
     messages::{
-        WriteTxnMarkersRequest, WriteTxnMarkersResponse,
+        WriteTxnMarkersResponse,
+        write_txn_markers_request::WritableTxnMarker,
         write_txn_markers_response::{
             WritableTxnMarkerPartitionResult, WritableTxnMarkerResult, WritableTxnMarkerTopicResult,
         },
@@ -27,7 +28,8 @@ use kafka_protocol::{
 struct Marker {
     producer: Producer,
     end: EndTxnMarker,
-    version: TransactionVersion,
+    /// The version of the transaction protocol by which it ends, as a number: another broker's may be one that is none.
+    version: i16,
 }
 
 /// Why a marker was not written.
@@ -57,7 +59,7 @@ impl TransactionCoordinator {
     /// before.
     pub(super) async fn write_markers(&self, id: &str, markers: &Markers, coordinator_epoch: i32) -> bool {
         let end = EndTxnMarker { committed: markers.committed, coordinator_epoch };
-        let marker = Marker { producer: markers.producer, end, version: markers.version };
+        let marker = Marker { producer: markers.producer, end, version: markers.version.level() };
         let mut left: Vec<&TopicPartition> = markers.partitions.iter().collect();
         let mut wait = RETRY.0;
         loop {
@@ -100,7 +102,7 @@ impl TransactionCoordinator {
         let config = partition.with(|log| log.config())?;
         let policy = ValidationPolicy::from_config(&config).with_origin(AppendOrigin::Coordinator);
         let batch = validate(bytes, &policy, now_ms).map_err(|error| Refusal::Failed(error.kafka_error_code()))?;
-        let append = AppendAsLeader::new(leader_epoch, now_ms).with_transaction_version(marker.version.level());
+        let append = AppendAsLeader::new(leader_epoch, now_ms).with_transaction_version(marker.version);
         match partition.try_append_as_leader(batch, append, self.config.durability) {
             Ok(append) => Ok(append),
             Err(TryAppendError::Busy(_)) => Err(Refusal::Failed(KafkaErrorCode::RequestTimedOut)),
@@ -123,13 +125,14 @@ impl TransactionCoordinator {
     }
 
     /// Ends transactions as somebody else says: an operator who aborts one that hangs (`KafkaApis.handleWriteTxnMarkersRequest`).
-    pub(crate) async fn write_txn_markers(&self, request: WriteTxnMarkersRequest) -> WriteTxnMarkersResponse {
+    /// Each marker comes with the version of the transaction protocol by which it ends its transaction.
+    pub(crate) async fn write_txn_markers(&self, markers: Vec<(WritableTxnMarker, i16)>) -> WriteTxnMarkersResponse {
         let mut results = Vec::new();
-        for asked in request.markers {
+        for (asked, version) in markers {
             let marker = Marker {
                 producer: Producer { id: asked.producer_id.0, epoch: asked.producer_epoch },
                 end: EndTxnMarker { committed: asked.transaction_result, coordinator_epoch: asked.coordinator_epoch },
-                version: TransactionVersion::V0,
+                version,
             };
             let mut topics = Vec::new();
             for topic in asked.topics {

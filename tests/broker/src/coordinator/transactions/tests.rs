@@ -15,7 +15,7 @@ use duramen::{
 use kafka_protocol::{
     messages::{
         AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, DescribeTransactionsRequest, EndTxnRequest, EndTxnResponse,
-        InitProducerIdRequest, ListTransactionsRequest, WriteTxnMarkersRequest,
+        InitProducerIdRequest, ListTransactionsRequest,
         add_partitions_to_txn_request::AddPartitionsToTxnTopic,
         write_txn_markers_request::{WritableTxnMarker, WritableTxnMarkerTopic},
     },

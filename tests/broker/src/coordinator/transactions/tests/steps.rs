@@ -265,7 +265,7 @@ async fn operator_aborts_a_transaction_on_its_partition() {
         .with_producer_epoch(producer.epoch)
         .with_coordinator_epoch(-1)
         .with_topics(vec![topic]);
-    let response = coordinator.write_txn_markers(WriteTxnMarkersRequest::default().with_markers(vec![marker])).await;
+    let response = coordinator.write_txn_markers(vec![(marker, 0)]).await;
     let partitions = &response.markers[0].topics[0].partitions;
     let codes: Vec<i16> = partitions.iter().map(|partition| partition.error_code).collect();
     assert_eq!(codes, [0, ResponseError::UnknownTopicOrPartition.code()]);
