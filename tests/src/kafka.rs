@@ -1,5 +1,8 @@
 //! Real Kafka 4.3.0: its tools, and a broker on directories of ours.
 
+mod runner;
+
+use runner::Runner;
 use std::{
     env,
     fs::{self, File},
@@ -7,7 +10,10 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -58,6 +64,8 @@ pub fn free_port() -> u16 {
 #[derive(Debug)]
 pub struct Kafka {
     libs: PathBuf,
+    /// What runs the tools, from the first one on.
+    runner: Mutex<Option<Runner>>,
 }
 
 impl Kafka {
@@ -74,7 +82,7 @@ impl Kafka {
         if !output.status.success() {
             return Err(format!("Kafka was not got: {}", String::from_utf8_lossy(&output.stderr)));
         }
-        Ok(Self { libs: PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()) })
+        Ok(Self { libs: PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()), runner: Mutex::default() })
     }
 
     /// The folder of the jars.
@@ -101,10 +109,14 @@ impl Kafka {
     /// When it fails.
     #[must_use]
     pub fn tool(&self, class: &str, args: &[&str]) -> String {
-        let output = self.java("error").arg(class).args(args).output().expect("java runs");
-        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert!(output.status.success(), "{class} {args:?}: {text}");
+        let (status, text) = self.with_runner(|runner| runner.run(class, args));
+        assert_eq!(status, 0, "{class} {args:?}: {text}");
         text
+    }
+
+    fn with_runner<T>(&self, with: impl FnOnce(&mut Runner) -> T) -> T {
+        let mut runner = self.runner.lock().unwrap_or_else(PoisonError::into_inner);
+        with(runner.get_or_insert_with(|| Runner::start(self.java("error"))))
     }
 
     /// Kafka's own dump of files; with its findings, if it has any, which do not change its exit status.
@@ -159,7 +171,7 @@ impl Kafka {
         fs::write(&properties, text).expect("a file");
         let config = properties.display().to_string();
         let _ = self.tool("kafka.tools.StorageTool", &["format", "-t", "AAAAAAAAAAAAAAAAAAAAAQ", "-c", &config]);
-        Node { kafka: self, properties, address: format!("127.0.0.1:{broker}"), process: None }
+        Node { kafka: self, properties, address: format!("127.0.0.1:{broker}"), process: None, is_beside_tools: false }
     }
 }
 
@@ -170,6 +182,7 @@ pub struct Node<'a> {
     properties: PathBuf,
     address: String,
     process: Option<Child>,
+    is_beside_tools: bool,
 }
 
 impl Node<'_> {
@@ -210,11 +223,24 @@ impl Node<'_> {
         panic!("the broker does not answer: {}", fs::read_to_string(&log).unwrap_or_default());
     }
 
+    /// Starts it in the process that runs the tools, and waits until it answers. What a process of its own needs seven seconds
+    /// for takes one there from the second time on; it cannot be killed.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn start_beside_tools(&mut self) {
+        self.kafka.with_runner(|runner| runner.start_server(&self.properties));
+        self.is_beside_tools = true;
+    }
+
     /// Stops it in order.
     ///
     /// # Panics
     /// When it does not stop.
     pub fn stop(&mut self) {
+        if std::mem::take(&mut self.is_beside_tools) {
+            self.kafka.with_runner(|runner| runner.stop_server(&self.properties));
+        }
         if let Some(mut process) = self.process.take() {
             let pid = nix::unistd::Pid::from_raw(i32::try_from(process.id()).expect("a pid"));
             nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("the broker runs");

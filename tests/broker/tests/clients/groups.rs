@@ -2,7 +2,7 @@
 
 use crate::{
     ledger::{self, assert_each_once, assert_in_order},
-    programs::{Running, run, wait_until},
+    programs::{Running, at_once, run, wait_until},
     stage::Stage,
 };
 use std::collections::BTreeSet;
@@ -91,7 +91,7 @@ fn one_member_three_members_one_member() {
 
 #[test]
 fn every_strategy_gives_each_partition_to_one_member() {
-    for strategy in ["range", "roundrobin", "sticky"] {
+    at_once(&["range", "roundrobin", "sticky"], |strategy| {
         let Some(stage) = filled(&format!("strategy-{strategy}"), 1_000) else { return };
         let group = format!("strategy-{strategy}");
         let flags = format!("-strategy {strategy}");
@@ -102,7 +102,7 @@ fn every_strategy_gives_each_partition_to_one_member() {
         });
         let received: Vec<_> = members.into_iter().flat_map(|member| member.leave(&stage)).collect();
         assert_each_once(&ledger::read(&stage.ledger("produced")), &received);
-    }
+    });
 }
 
 #[test]

@@ -1,6 +1,11 @@
 //! The producers of the notes: every setting of theirs, and what is then in the topic.
 
-use crate::{broker::Broker, ledger, programs::run, stage::Stage};
+use crate::{
+    broker::Broker,
+    ledger,
+    programs::{at_once, run},
+    stage::Stage,
+};
 use std::collections::BTreeMap;
 
 #[test]
@@ -19,38 +24,38 @@ fn hundred_thousand_messages_go_in_and_come_out() {
 
 #[test]
 fn every_codec() {
-    for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
+    at_once(&["none", "gzip", "snappy", "lz4", "zstd"], |codec| {
         let Some(stage) = Stage::new(&format!("codec-{codec}")) else { return };
         stage.produce(5_000, &format!("-codec {codec} -bytes 300"));
         stage.check("-replay 1");
-    }
+    });
 }
 
 #[test]
 fn every_partitioner() {
-    for partitioner in ["hash", "reference", "crc", "random", "roundrobin", "manual"] {
+    at_once(&["hash", "reference", "crc", "random", "roundrobin", "manual"], |partitioner| {
         let Some(stage) = Stage::new(&format!("partitioner-{partitioner}")) else { return };
-        let keys = if partitioner == "manual" { "" } else { "-keys 40" };
+        let keys = if *partitioner == "manual" { "" } else { "-keys 40" };
         let report = stage.produce(4_000, &format!("-partitioner {partitioner} {keys}")).report();
         assert_eq!(report["moved"], 0);
-        let by_key = matches!(partitioner, "hash" | "reference" | "crc");
+        let by_key = matches!(*partitioner, "hash" | "reference" | "crc");
         let partitions = stage.check(if by_key { "-keys-together" } else { "" });
         assert_eq!(partitions.len(), 4, "{partitioner}");
         assert!(partitions.iter().all(|count| *count > 0), "{partitioner}: {partitions:?}");
-        if partitioner == "manual" || partitioner == "roundrobin" {
+        if matches!(*partitioner, "manual" | "roundrobin") {
             assert_eq!(partitions, [1_000; 4], "{partitioner}");
         }
-    }
+    });
 }
 
 #[test]
 fn every_acks() {
-    for acks in ["0", "1", "all"] {
+    at_once(&["0", "1", "all"], |acks| {
         let Some(stage) = Stage::new(&format!("acks-{acks}")) else { return };
         stage.produce(5_000, &format!("-acks {acks}"));
         // With acks 0 there is no response that could tell an offset.
-        stage.check(if acks == "0" { "-offsets=false" } else { "" });
-    }
+        stage.check(if *acks == "0" { "-offsets=false" } else { "" });
+    });
 }
 
 #[test]
@@ -98,14 +103,14 @@ fn new_topic_costs_no_back_off() {
 /// What sarama sends depends on the version that it is told: from Produce 3 and Fetch 4 without ApiVersions on.
 #[test]
 fn every_version_of_sarama() {
-    for version in ["0.11.0.0", "1.0.0", "2.1.0", "2.8.0", "3.6.0"] {
+    at_once(&["0.11.0.0", "1.0.0", "2.1.0", "2.8.0", "3.6.0"], |version| {
         let Some(stage) = Stage::new(&format!("version-{version}")) else { return };
         stage.produce(500, &format!("-version {version} -acks all"));
         stage.check(&format!("-version {version}"));
         let flags = format!("-version {version} -group version-{version} -limit 500 -initial oldest");
         let report = run(stage.program("consumer-group", &flags)).succeeded().report();
         assert_eq!(report["received"], 500, "{version}");
-    }
+    });
 }
 
 /// Kafka 4 closes the connection of a client that speaks Produce 2; the program must not hang on that.

@@ -1,5 +1,6 @@
 //! Programs as processes: started, watched while they print, told to end, and waited for with a limit of time.
 
+use crate::broker::Broker;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -121,6 +122,20 @@ impl Drop for Running {
 /// Runs a program to its end.
 pub(crate) fn run(command: Command) -> Ended {
     Running::start(command).end()
+}
+
+/// Does something for each of these at once: most of it is waiting. With Kafka one after the other: it names the leader of a new
+/// partition before that one knows of it, and the longer so the more topics are made.
+pub(crate) fn at_once<T: Sync>(each: &[T], act: impl Fn(&T) + Sync) {
+    if Broker::is_kafka() {
+        return each.iter().for_each(act);
+    }
+    thread::scope(|scope| {
+        for one in each {
+            let act = &act;
+            scope.spawn(move || act(one));
+        }
+    });
 }
 
 /// Waits until something is so.

@@ -41,7 +41,7 @@ impl<'a> Shared<'a> {
 
     /// Has Kafka run on the directory, for a while.
     fn with_kafka<T>(&mut self, with: impl FnOnce(&mut Self) -> T) -> T {
-        self.node.start();
+        self.node.start_beside_tools();
         let result = with(self);
         self.node.stop();
         result
