@@ -11,7 +11,8 @@ use std::{
     fs,
     path::Path,
     sync::{Arc, Mutex, mpsc},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 use tempfile::TempDir;
 
@@ -117,6 +118,30 @@ fn thread_removes_compacts_and_checkpoints() {
     let manager = LogManager::open(&[dir.path()], ManagerOptions { maintenance: None, ..options }).unwrap();
     assert!(manager.reports().iter().all(|report| report.clean));
     assert!(last_is_there(&manager.get_or_create(&topic("keyed"), &compacted()).unwrap()));
+}
+
+#[test]
+fn producers_that_wrote_nothing_for_long_are_forgotten_by_themselves() {
+    let dir = TempDir::new().unwrap();
+    let maintenance = Maintenance { producer_check_interval: Duration::from_millis(5), ..Maintenance::default() };
+    let manager =
+        LogManager::open(&[dir.path()], ManagerOptions { maintenance: Some(maintenance), ..options() }).unwrap();
+    let partition = manager.get_or_create(&topic("produced"), &small()).unwrap();
+    let produce = |id, now_ms| {
+        let bytes = BatchBuilder::new().producer(id, 0, 0).record(now_ms, None, Some(b"value")).build().unwrap();
+        let batch = validate(bytes, &ValidationPolicy::from_config(&small()), now_ms).unwrap();
+        partition.append_as_leader(batch, AppendAsLeader::new(0, now_ms), Durability::Written).unwrap();
+    };
+    produce(1, NOW_MS - 2 * 86_400_000);
+    produce(2, NOW_MS);
+    let known =
+        || partition.with(|log| log.active_producers()).unwrap().iter().map(|it| it.producer_id).collect::<Vec<_>>();
+    let begun = Instant::now();
+    while known() != [2] {
+        assert!(begun.elapsed() < LONG, "{:?} are known", known());
+        thread::sleep(Duration::from_millis(5));
+    }
+    manager.close().unwrap();
 }
 
 #[test]

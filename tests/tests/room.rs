@@ -382,7 +382,7 @@ fn readers_that_take_their_time_hold_no_memory() {
         held.push((slice, bytes));
     }
     let total: u64 = held.iter().map(|(slice, _)| slice.len()).sum();
-    assert!(total > 4 * 64 << 10, "more than fits into memory");
+    assert!(total > 256 << 10, "more than fits into memory");
     for (slice, bytes) in &held {
         assert_eq!(slice.to_vec().unwrap(), *bytes);
         let mut parts = Vec::new();

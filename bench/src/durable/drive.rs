@@ -6,7 +6,7 @@
 use super::{
     case::Load,
     kernel::{Cost, Counters, Disk},
-    subject::{Beside, DurableLog, InFlightLog},
+    subject::{Beside, DurableLog, InFlightLog, SharedLog},
 };
 use crate::{Failure, workloads::shapes::Random};
 use hdrhistogram::Histogram;
@@ -143,33 +143,59 @@ fn counters_at(moment: Instant, work: &Work<'_>, failed: &AtomicBool) -> Result<
 
 /// One thread with appends in flight: as many as may be, or at a rate.
 pub(crate) fn in_flight(log: &mut dyn InFlightLog, work: &Work<'_>, rate: Option<f64>) -> Result<Sample, Failure> {
-    let mut generator = Generator::new(work, rate);
+    let mut generator = Generator::new(work.load.at_once(), rate, 0);
     let window = Window::of(work);
     log.count_in(window);
+    let mut before = None;
     let mut histogram = latencies()?;
-    let (mut before, mut now) = (None, Instant::now());
-    while now < window.end && !work.stop.load(Ordering::Relaxed) {
+    generator.run(log, work, window, &mut histogram, |now| {
         if before.is_none() && now >= window.begin {
             before = Some(Counters::now(work.disk)?);
         }
-        generator.submit(log, work)?;
-        let wait = generator.in_flight() > 0;
-        log.drain(&mut generator.acked, wait)?;
-        now = Instant::now();
-        generator.take_acked(now, |latency| {
-            if window.holds(now) {
-                histogram.saturating_record(latency);
-            }
-        });
-    }
+        Ok(true)
+    })?;
     let after = Counters::now(work.disk)?;
-    while generator.in_flight() > 0 {
-        log.drain(&mut generator.acked, true)?;
-        generator.take_acked(Instant::now(), |_| {});
-    }
+    generator.finish(log)?;
     let cost = after.since(&before.unwrap_or(after));
     let (seconds, beside) = (work.measured.as_secs_f64(), log.end()?);
     Ok(Sample { appends: histogram.len(), seconds, latencies: histogram, cost, beside })
+}
+
+/// As [`in_flight`], by several threads that share what is in flight, and the rate.
+pub(crate) fn in_flight_by(
+    log: &mut dyn SharedLog,
+    threads: usize,
+    work: &Work<'_>,
+    rate: Option<f64>,
+) -> Result<Sample, Failure> {
+    let window = Window::of(work);
+    log.count_in(window);
+    let failed = AtomicBool::new(false);
+    let one = |log: &dyn SharedLog, index: usize| {
+        let rate = rate.map(|rate| rate / threads as f64);
+        let mut generator = Generator::new(work.load.at_once().div_ceil(threads), rate, index as u64);
+        let mut log = log.handle()?;
+        let mut histogram = latencies()?;
+        generator.run(log.as_mut(), work, window, &mut histogram, |_| Ok(!failed.load(Ordering::Relaxed)))?;
+        generator.finish(log.as_mut())?;
+        Ok::<_, Failure>(histogram)
+    };
+    let (shared, one) = (&*log, &one);
+    let (histograms, before, after) = thread::scope(|scope| {
+        let failed = &failed;
+        let all: Vec<_> = (0..threads)
+            .map(|index| scope.spawn(move || one(shared, index).inspect_err(|_| failed.store(true, Ordering::Relaxed))))
+            .collect();
+        let before = counters_at(window.begin, work, failed);
+        let after = counters_at(window.end, work, failed);
+        (all.into_iter().map(|thread| thread.join()).collect::<Vec<_>>(), before, after)
+    });
+    let mut sum = latencies()?;
+    for histogram in histograms {
+        sum.add(histogram.map_err(|_| "a thread panicked")??)?;
+    }
+    let (cost, beside) = (after?.since(&before?), log.end()?);
+    Ok(Sample { appends: sum.len(), seconds: work.measured.as_secs_f64(), latencies: sum, cost, beside })
 }
 
 /// What is in flight, by tag.
@@ -184,15 +210,55 @@ struct Generator {
 }
 
 impl Generator {
-    fn new(work: &Work<'_>, rate: Option<f64>) -> Self {
-        let count = work.load.at_once() as u32;
+    fn new(at_once: usize, rate: Option<f64>, seed: u64) -> Self {
+        let count = at_once as u32;
         let interval = rate.filter(|rate| *rate > 0.0).map(|rate| Duration::from_secs_f64(1.0 / rate));
         let begun = vec![Instant::now(); count as usize];
-        Self { random: Random(0), begun, free: (0..count).collect(), acked: Vec::new(), interval, due: Instant::now() }
+        Self {
+            random: Random(seed),
+            begun,
+            free: (0..count).collect(),
+            acked: Vec::new(),
+            interval,
+            due: Instant::now(),
+        }
     }
 
     fn in_flight(&self) -> usize {
         self.begun.len() - self.free.len()
+    }
+
+    /// Keeps appends going until the window ends, the user wants to stop, or `goes_on`, asked after each turn, says no.
+    fn run(
+        &mut self,
+        log: &mut dyn InFlightLog,
+        work: &Work<'_>,
+        window: Window,
+        histogram: &mut Histogram<u64>,
+        mut goes_on: impl FnMut(Instant) -> Result<bool, Failure>,
+    ) -> Result<(), Failure> {
+        let mut now = Instant::now();
+        while now < window.end && !work.stop.load(Ordering::Relaxed) && goes_on(now)? {
+            self.submit(log, work)?;
+            let wait = self.in_flight() > 0;
+            log.drain(&mut self.acked, wait)?;
+            now = Instant::now();
+            self.take_acked(now, |latency| {
+                if window.holds(now) {
+                    histogram.saturating_record(latency);
+                }
+            });
+        }
+        Ok(())
+    }
+
+    /// Waits for what is in flight.
+    fn finish(&mut self, log: &mut dyn InFlightLog) -> Result<(), Failure> {
+        while self.in_flight() > 0 {
+            log.drain(&mut self.acked, true)?;
+            self.take_acked(Instant::now(), |_| {});
+        }
+        Ok(())
     }
 
     /// Submits as many as may be in flight; with a rate, as many as are due, and sleeps if that is none and none flies.
@@ -275,6 +341,24 @@ mod tests {
         let mut log = OneByOne::default();
         let sample = in_flight(&mut log, &work(Load::InFlight(5), &stop), None).unwrap();
         assert!(sample.appends > 0 && log.1 == 5 && log.0.is_empty());
+    }
+
+    #[derive(Default)]
+    struct EachItsOwn(std::sync::atomic::AtomicUsize);
+
+    impl SharedLog for EachItsOwn {
+        fn handle(&self) -> Result<Box<dyn InFlightLog + '_>, Failure> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Ok(Box::new(OneByOne::default()))
+        }
+    }
+
+    #[test]
+    fn several_threads_share_what_is_in_flight() {
+        let stop = AtomicBool::new(false);
+        let mut log = EachItsOwn::default();
+        let sample = in_flight_by(&mut log, 3, &work(Load::InFlight(6), &stop), None).unwrap();
+        assert!(sample.appends > 0 && sample.appends == sample.latencies.len() && log.0.into_inner() == 3);
     }
 
     #[test]

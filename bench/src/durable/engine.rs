@@ -2,7 +2,7 @@
 
 use super::{
     drive::Window,
-    subject::{Beside, DurableLog, InFlightLog, Setup},
+    subject::{Beside, DurableLog, InFlightLog, Setup, SharedLog},
     tail::Tail,
     upkeep::{self, Upkeep},
 };
@@ -64,8 +64,9 @@ impl Engine {
         Ok(Self { manager, partitions, policy, tail, upkeep })
     }
 
-    fn append(&self, number: usize, batch: &[u8]) -> Result<Append, Failure> {
-        let batch = validate(batch.to_vec(), &self.policy, NOW_MS)?;
+    /// The bytes are the host's, as those of a request that came in.
+    fn append(&self, number: usize, bytes: &mut [u8]) -> Result<Append, Failure> {
+        let batch = validate(bytes, &self.policy, NOW_MS)?;
         let partition = self.partitions.get(number).ok_or("no such partition")?;
         if let Some(tail) = &self.tail {
             tail.note_append(number);
@@ -97,7 +98,7 @@ impl Drop for Engine {
 
 impl DurableLog for Engine {
     fn append_and_wait(&self, partition: usize, batch: &[u8]) -> Result<(), Failure> {
-        self.append(partition, batch)?.wait(None)?;
+        self.append(partition, &mut batch.to_vec())?.wait(None)?;
         Ok(())
     }
 
@@ -110,16 +111,22 @@ impl DurableLog for Engine {
     }
 }
 
-/// The engine with its answers in a queue.
-struct Queued {
-    engine: Engine,
+/// The answers of appends, in a queue, and where requests come in.
+struct Queue {
     queue: Arc<CompletionQueue>,
     done: Vec<Completion>,
+    request: Vec<u8>,
 }
 
-impl InFlightLog for Queued {
-    fn submit(&mut self, partition: usize, batch: &[u8], tag: u32) -> Result<(), Failure> {
-        self.engine.append(partition, batch)?.into_ticket().enqueue(&self.queue, u64::from(tag));
+impl Queue {
+    fn new() -> Result<Self, Failure> {
+        Ok(Self { queue: CompletionQueue::new()?, done: Vec::new(), request: Vec::new() })
+    }
+
+    fn submit(&mut self, engine: &Engine, partition: usize, batch: &[u8], tag: u32) -> Result<(), Failure> {
+        self.request.clear();
+        self.request.extend_from_slice(batch);
+        engine.append(partition, &mut self.request)?.into_ticket().enqueue(&self.queue, u64::from(tag));
         Ok(())
     }
 
@@ -134,6 +141,22 @@ impl InFlightLog for Queued {
         }
         Ok(())
     }
+}
+
+/// The engine for one thread.
+struct Queued {
+    engine: Engine,
+    queue: Queue,
+}
+
+impl InFlightLog for Queued {
+    fn submit(&mut self, partition: usize, batch: &[u8], tag: u32) -> Result<(), Failure> {
+        self.queue.submit(&self.engine, partition, batch, tag)
+    }
+
+    fn drain(&mut self, acked: &mut Vec<u32>, wait: bool) -> Result<(), Failure> {
+        self.queue.drain(acked, wait)
+    }
 
     fn count_in(&self, window: Window) {
         self.engine.count_in(window);
@@ -144,16 +167,50 @@ impl InFlightLog for Queued {
     }
 }
 
+/// One of several threads that share the engine.
+struct Handle<'a> {
+    engine: &'a Engine,
+    queue: Queue,
+}
+
+impl InFlightLog for Handle<'_> {
+    fn submit(&mut self, partition: usize, batch: &[u8], tag: u32) -> Result<(), Failure> {
+        self.queue.submit(self.engine, partition, batch, tag)
+    }
+
+    fn drain(&mut self, acked: &mut Vec<u32>, wait: bool) -> Result<(), Failure> {
+        self.queue.drain(acked, wait)
+    }
+}
+
+impl SharedLog for Engine {
+    fn handle(&self) -> Result<Box<dyn InFlightLog + '_>, Failure> {
+        Ok(Box::new(Handle { engine: self, queue: Queue::new()? }))
+    }
+
+    fn count_in(&self, window: Window) {
+        self.count_in(window);
+    }
+
+    fn end(&mut self) -> Result<Beside, Failure> {
+        self.end()
+    }
+}
+
 fn threads(setup: &Setup<'_>, with: With) -> Result<Box<dyn DurableLog>, Failure> {
     Ok(Box::new(Engine::open(setup, with)?))
 }
 
 fn in_flight(setup: &Setup<'_>, with: With) -> Result<Box<dyn InFlightLog>, Failure> {
-    Ok(Box::new(Queued { engine: Engine::open(setup, with)?, queue: CompletionQueue::new()?, done: Vec::new() }))
+    Ok(Box::new(Queued { engine: Engine::open(setup, with)?, queue: Queue::new()? }))
 }
 
 pub(crate) fn open_threads(setup: &Setup<'_>) -> Result<Box<dyn DurableLog>, Failure> {
     threads(setup, With::Nothing)
+}
+
+pub(crate) fn open_shared(setup: &Setup<'_>) -> Result<Box<dyn SharedLog>, Failure> {
+    Ok(Box::new(Engine::open(setup, With::Nothing)?))
 }
 
 pub(crate) fn open_in_flight(setup: &Setup<'_>) -> Result<Box<dyn InFlightLog>, Failure> {

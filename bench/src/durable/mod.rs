@@ -304,6 +304,11 @@ impl Session<'_> {
                 settle(setup.kept)?;
                 drive::in_flight(log.as_mut(), &work(), rate)
             }
+            Open::Shared(threads, open) => {
+                let mut log = open(setup)?;
+                settle(setup.kept)?;
+                drive::in_flight_by(log.as_mut(), threads, &work(), rate)
+            }
         }
     }
 }

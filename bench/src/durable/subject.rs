@@ -66,6 +66,18 @@ pub(crate) trait InFlightLog {
     }
 }
 
+/// A log of which each of several threads has many appends in flight. Dropping it closes it.
+pub(crate) trait SharedLog: Send + Sync {
+    /// What one thread appends by.
+    fn handle(&self) -> Result<Box<dyn InFlightLog + '_>, Failure>;
+    /// As [`DurableLog::count_in`].
+    fn count_in(&self, _: Window) {}
+    /// As [`DurableLog::end`].
+    fn end(&mut self) -> Result<Beside, Failure> {
+        Ok(Beside::default())
+    }
+}
+
 /// How to open a subject.
 #[derive(Clone, Copy)]
 pub(crate) enum Open {
@@ -73,6 +85,8 @@ pub(crate) enum Open {
     Threads(fn(&Setup<'_>) -> Result<Box<dyn DurableLog>, Failure>),
     /// For appends in flight.
     InFlight(fn(&Setup<'_>) -> Result<Box<dyn InFlightLog>, Failure>),
+    /// For appends in flight from so many threads.
+    Shared(usize, fn(&Setup<'_>) -> Result<Box<dyn SharedLog>, Failure>),
 }
 
 /// What a subject is to the others.
@@ -132,8 +146,14 @@ pub(crate) fn all(with_consumers: bool, with_upkeep: bool) -> Vec<Subject> {
     subjects
 }
 
-const ENGINE: [Subject; 2] = [
+const ENGINE: [Subject; 3] = [
     Subject::in_flight("duramen", Role::Engine, engine::open_in_flight),
+    Subject {
+        name: "duramen by 2",
+        role: Role::Engine,
+        open: Open::Shared(2, engine::open_shared),
+        note: "two threads share what is in flight",
+    },
     Subject::threads("duramen threads", Role::Engine, engine::open_threads, "each thread waits for its append"),
 ];
 

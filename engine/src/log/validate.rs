@@ -101,36 +101,27 @@ fn target_compression(config: &LogConfig) -> Option<Compression> {
 #[derive(Debug, Clone)]
 pub struct ValidatedBatch<B = Vec<u8>> {
     buffer: B,
-    content: Content,
+    /// The batch to be stored, where it is not the one at the buffer's begin.
+    rebuilt: Option<Box<[u8]>>,
     header: BatchHeader,
     marker: Option<EndTxnMarker>,
-    log_append_time: Option<Timestamp>,
     origin: AppendOrigin,
-}
-
-/// Where the batch is that will be stored.
-#[derive(Debug, Clone)]
-enum Content {
-    /// The first bytes of the buffer, so many.
-    AsSent(usize),
-    /// Built anew.
-    Rebuilt(Vec<u8>),
 }
 
 impl<B: AsRef<[u8]> + AsMut<[u8]>> ValidatedBatch<B> {
     /// The batch as it will be stored, but for offset and epoch.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        match &self.content {
-            Content::AsSent(len) => self.buffer.as_ref().get(..*len).unwrap_or_default(),
-            Content::Rebuilt(bytes) => bytes,
+        match &self.rebuilt {
+            None => self.buffer.as_ref().get(..self.header.size()).unwrap_or_default(),
+            Some(bytes) => bytes,
         }
     }
 
     fn bytes_mut(&mut self) -> &mut [u8] {
-        match &mut self.content {
-            Content::AsSent(len) => self.buffer.as_mut().get_mut(..*len).unwrap_or_default(),
-            Content::Rebuilt(bytes) => bytes,
+        match &mut self.rebuilt {
+            None => self.buffer.as_mut().get_mut(..self.header.size()).unwrap_or_default(),
+            Some(bytes) => bytes,
         }
     }
 
@@ -157,7 +148,8 @@ impl<B> ValidatedBatch<B> {
     /// The time that it was stamped with, in ms, if the topic wants that.
     #[must_use]
     pub fn log_append_time(&self) -> Option<Timestamp> {
-        self.log_append_time
+        let is_stamped = self.header.attributes().timestamp_type() == TimestampType::LogAppendTime;
+        self.header.max_timestamp().filter(|_| is_stamped)
     }
 
     pub(super) fn origin(&self) -> AppendOrigin {
@@ -215,14 +207,13 @@ pub fn validate<B: AsRef<[u8]> + AsMut<[u8]>>(
     let mut scratch = Vec::new();
     let found = check_records(&batch, &mut scratch, policy, now_ms)?;
     let header = batch.header().clone();
-    let content = match found.rebuilt {
-        None => Content::AsSent(len),
-        Some(builder) => Content::Rebuilt(builder.build()?),
-    };
-    let log_append_time = (policy.timestamp_type == TimestampType::LogAppendTime).then_some(now_ms);
-    let mut validated = ValidatedBatch { buffer, content, header, marker, log_append_time, origin: policy.origin };
+    let rebuilt = found.rebuilt.map(|builder| builder.build().map(Vec::into_boxed_slice)).transpose()?;
+    let mut validated = ValidatedBatch { buffer, rebuilt, header, marker, origin: policy.origin };
     check_size(validated.bytes().len(), policy)?;
-    let max_timestamp = log_append_time.unwrap_or(found.max_timestamp);
+    let max_timestamp = match policy.timestamp_type {
+        TimestampType::LogAppendTime => now_ms,
+        TimestampType::CreateTime => found.max_timestamp,
+    };
     batch::stamp_in_place(validated.bytes_mut(), policy.timestamp_type, max_timestamp)?;
     validated.header = BatchHeader::decode(validated.bytes())?;
     Ok(validated)

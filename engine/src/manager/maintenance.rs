@@ -1,4 +1,4 @@
-//! Upkeep of a log manager's logs: retention, compaction, checkpoints; when the host calls for it, or by a thread.
+//! Upkeep of a log manager's logs: retention, compaction, checkpoints, producers; when the host calls for it, or by a thread.
 //!
 //! Knows nothing of how appends become durable. Keeps: a log is needed for short moments only, so that appends go on beside a
 //! cleaning; a log that fails does not keep the others from being looked after; nothing is cleaned any more once a directory
@@ -38,6 +38,9 @@ pub struct Maintenance {
     pub retention_interval: Duration,
     /// Between two writings of the checkpoints (`log.flush.offset.checkpoint.interval.ms`).
     pub checkpoint_interval: Duration,
+    /// Between two looks for producers that wrote nothing for [`DirectoryOptions::producer_id_expiration_ms`](super::DirectoryOptions)
+    /// (`producer.id.expiration.check.interval.ms`).
+    pub producer_check_interval: Duration,
     /// The rest before the next look when no log was due to be compacted (`log.cleaner.backoff.ms`).
     pub cleaner_backoff: Duration,
     /// How logs are compacted; each cleaning draws its own `hash_seed`. `None` compacts nothing (`log.cleaner.enable`).
@@ -53,6 +56,7 @@ impl Default for Maintenance {
         Self {
             retention_interval: Duration::from_secs(300),
             checkpoint_interval: Duration::from_secs(60),
+            producer_check_interval: Duration::from_secs(600),
             cleaner_backoff: Duration::from_secs(15),
             cleaner: Some(CleanerOptions::default()),
             bytes_per_second: u64::MAX,
@@ -73,6 +77,11 @@ impl LogManager {
             all.kept.extend(one.kept);
         }
         all
+    }
+
+    /// Lets every open log forget the producers that wrote nothing for long. For hosts that do not let [`Maintenance`] do it.
+    pub fn expire_producers(&self) {
+        self.directories.iter().for_each(|directory| directory.expire_producers(now_ms(self.options.now_ms)));
     }
 
     /// Compacts the dirtiest of the open logs that are due, in the first directory that has one; which, and what came of it.
@@ -119,6 +128,13 @@ impl Directory {
         let deleted = self.home().as_mut().map(LogDirectory::remove_deleted_files);
         done.note_deleted(deleted.unwrap_or_else(|| Ok(Vec::new())));
         done
+    }
+
+    fn expire_producers(&self, now_ms: Timestamp) {
+        for partition in self.committer.partitions() {
+            // One that was closed meanwhile has no producers.
+            drop(partition.with(|log| log.remove_expired_producers(now_ms)));
+        }
     }
 
     fn clean_dirtiest(
@@ -229,6 +245,15 @@ impl Maintainer {
     }
 }
 
+/// What is done again and again.
+#[derive(Debug, Clone, Copy)]
+enum Task {
+    Retention,
+    Checkpoint,
+    Producers,
+    Cleaning,
+}
+
 struct Rounds {
     directory: Arc<Directory>,
     wanted: Maintenance,
@@ -240,27 +265,39 @@ struct Rounds {
 impl Rounds {
     fn run(&self) {
         let begun = Instant::now();
-        let mut retention_at = begun + self.wanted.retention_interval;
-        let mut checkpoint_at = begun + self.wanted.checkpoint_interval;
-        let mut clean_at = begun + self.wanted.cleaner_backoff;
+        let mut due = [Task::Retention, Task::Checkpoint, Task::Producers, Task::Cleaning]
+            .map(|task| (begun + self.interval(task), task));
         while !self.is_ended.load(Ordering::Acquire) {
-            let next = retention_at.min(checkpoint_at).min(clean_at);
-            let rest = next.saturating_duration_since(Instant::now());
+            let Some((at, task)) = due.iter_mut().min_by_key(|(at, _)| *at) else { return };
+            let rest = at.saturating_duration_since(Instant::now());
             if !rest.is_zero() {
                 thread::park_timeout(rest);
                 continue;
             }
-            if next == retention_at {
-                self.retain();
-                retention_at = Instant::now() + self.wanted.retention_interval;
-            } else if next == checkpoint_at {
-                self.note_failure(self.directory.checkpoint());
-                checkpoint_at = Instant::now() + self.wanted.checkpoint_interval;
-            } else {
-                let pause = if self.clean() { Duration::ZERO } else { self.wanted.cleaner_backoff };
-                clean_at = Instant::now() + pause;
-            }
+            let found_work = self.run_once(*task);
+            let pause = if found_work { Duration::ZERO } else { self.interval(*task) };
+            *at = Instant::now() + pause;
         }
+    }
+
+    fn interval(&self, task: Task) -> Duration {
+        match task {
+            Task::Retention => self.wanted.retention_interval,
+            Task::Checkpoint => self.wanted.checkpoint_interval,
+            Task::Producers => self.wanted.producer_check_interval,
+            Task::Cleaning => self.wanted.cleaner_backoff,
+        }
+    }
+
+    /// Whether there may be more to do at once.
+    fn run_once(&self, task: Task) -> bool {
+        match task {
+            Task::Retention => self.retain(),
+            Task::Checkpoint => self.note_failure(self.directory.checkpoint()),
+            Task::Producers => self.directory.expire_producers(now_ms(self.now_ms)),
+            Task::Cleaning => return self.clean(),
+        }
+        false
     }
 
     fn retain(&self) {

@@ -8,14 +8,14 @@ use crate::{
     net,
     stop::{Stop, Stopper},
     topics::{TopicError, Topics},
-    trace::{note, now_ms},
+    trace::note,
 };
 use duramen::{
     CleanerOptions, DirectoryOptions, Durability, EventHandler, HighWatermarkPolicy, LogManager, Maintenance,
     ManagerOptions, OpenError,
 };
 use std::{io, net::SocketAddr, path::Path, sync::Arc};
-use tokio::{net::TcpListener, task::spawn_blocking, time::interval};
+use tokio::{net::TcpListener, task::spawn_blocking};
 
 /// The broker could not be started, or not be ended in order.
 #[derive(Debug, thiserror::Error)]
@@ -109,14 +109,12 @@ impl Server {
         let Self { listener, broker, stopper, address } = self;
         note(format_args!("listening on {address}"));
         let serving = tokio::spawn(net::serve(listener, Arc::clone(&broker)));
-        let expiring = tokio::spawn(expire_producers(Arc::clone(&broker)));
         until.await;
         note("ending: no more requests are taken");
         stopper.stop();
         broker.coordinators.close_groups();
         serving.await?;
         broker.coordinators.close_transactions().await;
-        expiring.await?;
         spawn_blocking(move || close(&broker)).await??;
         note("ended");
         Ok(())
@@ -170,35 +168,13 @@ fn options(config: &BrokerConfig) -> ManagerOptions {
         maintenance: Some(Maintenance {
             retention_interval: upkeep.retention_interval,
             checkpoint_interval: upkeep.checkpoint_interval,
+            producer_check_interval: upkeep.producer_id_check_interval,
             cleaner_backoff: upkeep.cleaner_backoff,
             cleaner: upkeep.cleaner_enable.then_some(cleaner),
             bytes_per_second: upkeep.bytes_per_second,
         }),
         events: EventHandler::new(|directory, event| note(format_args!("log directory {directory}: {event:?}"))),
         ..ManagerOptions::default()
-    }
-}
-
-/// Lets the logs forget producers that wrote nothing for long (`ProducerStateManager` by `LogManager`'s
-/// `producer.id.expiration.check.interval.ms`).
-async fn expire_producers(broker: Arc<Broker>) {
-    let mut ticks = interval(broker.config.upkeep.producer_id_check_interval);
-    loop {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            () = broker.stop.wait() => return,
-        }
-        let broker = Arc::clone(&broker);
-        let expired = spawn_blocking(move || {
-            let manager = broker.topics.manager();
-            for partition in manager.partitions().iter().filter_map(|name| manager.get(name)) {
-                // One that was closed meanwhile has no producers.
-                drop(partition.with(|log| log.remove_expired_producers(now_ms())));
-            }
-        });
-        if let Err(error) = expired.await {
-            note(format_args!("producers were not expired: {error}"));
-        }
     }
 }
 

@@ -4,21 +4,13 @@
 //! hears only once it is as durable as the broker's acknowledgements are.
 
 use duramen::{
-    AppendAsLeader, AppendOrigin, Durability, Fetch, Isolation, KafkaErrorCode, LeaderEpoch, LogConfig, LogError,
-    Offset, Partition, PartitionError, ProducerEpoch, ProducerId, Ticket, Timestamp, ValidationPolicy,
-    VerificationGuard,
-    format::{
-        batch::{Batch, Batches},
-        builder::BatchBuilder,
-        control::EndTxnMarker,
-    },
-    storage::StorageError,
+    AppendAsLeader, AppendOrigin, Durability, Isolation, KafkaErrorCode, LeaderEpoch, LogConfig, LogError, Offset,
+    Partition, PartitionError, ProducerEpoch, ProducerId, Ticket, Timestamp, ValidationPolicy, VerificationGuard,
+    format::{batch::Batch, builder::BatchBuilder, control::EndTxnMarker},
     validate,
 };
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
-/// Bytes that are read at a time.
-const READ_BYTES: u64 = 1 << 20;
 /// Bytes that a batch may decompress to; other brokers may have written compressed ones.
 const DECOMPRESSED_BYTES: u64 = 128 << 20;
 
@@ -150,29 +142,13 @@ impl InternalLog {
     /// # Errors
     /// What reading fails with, or a batch that cannot be read.
     pub(crate) fn replay(&self, mut each: impl FnMut(Replayed<'_>)) -> Result<(), LogError> {
-        let offsets = self.partition.offsets();
-        let mut next = offsets.log_start;
+        let log_start = self.partition.offsets().log_start;
         let mut scratch = Vec::new();
-        while next < offsets.log_end {
-            let fetch =
-                Fetch { offset: next, max_bytes: READ_BYTES, isolation: Isolation::LogEnd, min_one_batch: true };
-            let Some(records) = self.partition.read(fetch)?.records else { break };
-            let bytes = records.to_vec().map_err(|error| self.unreadable(error))?;
-            let before = next;
-            for batch in Batches::new(&bytes) {
-                let batch = batch?;
-                replay_batch(&batch, &mut scratch, &mut each)?;
-                next = batch.header().next_offset();
-            }
-            if next == before {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    fn unreadable(&self, error: std::io::Error) -> LogError {
-        StorageError::new("read", Path::new(&self.partition.name().to_string()), error).into()
+        let replayed = self
+            .partition
+            .reader()
+            .for_each_batch(log_start, Isolation::LogEnd, |batch| replay_batch(batch, &mut scratch, &mut each));
+        replayed.map(|_| ())
     }
 }
 

@@ -6,7 +6,11 @@
 use super::TopicError;
 use crate::metadata::{Image, METADATA_TOPIC, TopicImage};
 use duramen::{LogConfig, LogManager, Partition, TopicPartition, format::uuid::Uuid};
-use std::{collections::HashMap, sync::Arc, thread};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    thread,
+};
 
 /// Opens all logs that are there, several at once, and sets aside those of partitions that the metadata do not name. Those
 /// need no log, and no recovery.
@@ -48,32 +52,31 @@ pub(super) fn open_partitions(
     let names: Result<Vec<_>, _> =
         (0_i32..).zip(&topic.partitions).map(|(index, _)| TopicPartition::new(&topic.name, index)).collect();
     let names = names?;
-    let mut partitions = manager.get_or_create_all(&names, config)?;
-    if set_aside_others(manager, topic.id, &partitions)? {
-        partitions = manager.get_or_create_all(&names, config)?;
-    }
+    set_aside_others(manager, topic.id, &names, config)?;
+    let partitions = manager.get_or_create_topic(&names, topic.id, config)?;
     for (partition, described) in partitions.iter().zip(&topic.partitions) {
-        partition.with(|log| {
-            log.assign_topic_id(topic.id)?;
-            // So that a consumer that asks where this epoch ends gets an answer before anything is appended
-            // (`Partition.makeLeader`).
-            log.assign_epoch_start_offset(described.leader_epoch, log.offsets().log_end)
-        })??;
+        // So that a consumer that asks where this epoch ends gets an answer before anything is appended
+        // (`Partition.makeLeader`).
+        partition.with(|log| log.assign_epoch_start_offset(described.leader_epoch, log.offsets().log_end))??;
     }
     Ok(partitions)
 }
 
-/// Sets aside what belongs to another topic of the name; whether there was any.
-fn set_aside_others(manager: &LogManager, id: Uuid, partitions: &[Arc<Partition>]) -> Result<bool, TopicError> {
-    let mut some = false;
-    for partition in partitions {
-        let found = partition.with(|log| log.topic_id())?;
-        if !belongs(found, id, partition.offsets().log_end == 0) {
-            manager.set_aside_as_stray(partition.name())?;
-            some = true;
+/// Sets aside what is there and belongs to another topic of the name.
+fn set_aside_others(
+    manager: &LogManager,
+    id: Uuid,
+    names: &[TopicPartition],
+    config: &LogConfig,
+) -> Result<(), TopicError> {
+    let there: BTreeSet<_> = manager.partitions().into_iter().collect();
+    for name in names.iter().filter(|name| there.contains(name)) {
+        let partition = manager.get_or_create(name, config)?;
+        if !belongs(partition.reader().topic_id(), id, partition.offsets().log_end == 0) {
+            manager.set_aside_as_stray(name)?;
         }
     }
-    Ok(some)
+    Ok(())
 }
 
 /// Whether a directory is a partition of the topic with this id. One without an id has been made and nothing more, unless it
