@@ -1,10 +1,11 @@
 //! Which requests are answered, in which versions, and by whom: the one table of it.
 
 use super::{
-    Broker, RequestContext, alter_configs, api_versions, create_partitions, create_topics, delete_records,
-    delete_topics, describe_acls, describe_cluster, describe_configs, describe_log_dirs, describe_producers,
-    describe_topic_partitions, elect_leaders, fetch, find_coordinator, groups, incremental_alter_configs, list_offsets,
-    list_partition_reassignments, metadata, offset_for_leader_epoch, produce, transactions, update_features,
+    Broker, RequestContext, alter_configs, alter_partition_reassignments, api_versions, create_partitions,
+    create_topics, delete_records, delete_topics, describe_acls, describe_cluster, describe_configs, describe_log_dirs,
+    describe_producers, describe_quorum, describe_topic_partitions, elect_leaders, fetch, find_coordinator, groups,
+    incremental_alter_configs, list_config_resources, list_offsets, list_partition_reassignments, metadata,
+    offset_for_leader_epoch, produce, transactions, update_features,
 };
 use crate::protocol::{Malformed, Produce, Readable, Reply, RequestHeader, Writable};
 use bytes::Bytes;
@@ -87,13 +88,16 @@ answered! {
     DeleteGroups 0..=2 => groups::delete,
     ElectLeaders 0..=2 => elect_leaders::handle,
     IncrementalAlterConfigs 0..=1 => incremental_alter_configs::handle,
+    AlterPartitionReassignments 0..=1 => alter_partition_reassignments::handle,
     ListPartitionReassignments 0..=0 => list_partition_reassignments::handle,
     OffsetDelete 0..=0 => groups::delete_offsets,
+    DescribeQuorum 0..=2 => describe_quorum::handle,
     UpdateFeatures 0..=2 => update_features::handle,
     DescribeCluster 0..=2 => describe_cluster::handle,
     DescribeProducers 0..=0 => describe_producers::handle,
     DescribeTransactions 0..=0 => transactions::describe,
     ListTransactions 0..=2 => transactions::list,
+    ListConfigResources 0..=1 => list_config_resources::handle,
     DescribeTopicPartitions 0..=0 => describe_topic_partitions::handle,
 }
 

@@ -3,6 +3,7 @@
 //! Owns what the broker consists of, and which request goes where. Knows nothing of sockets.
 
 mod alter_configs;
+mod alter_partition_reassignments;
 mod altering;
 mod api_versions;
 mod authorized;
@@ -16,6 +17,7 @@ mod describe_cluster;
 mod describe_configs;
 mod describe_log_dirs;
 mod describe_producers;
+mod describe_quorum;
 mod describe_topic_partitions;
 mod dispatch;
 mod elect_leaders;
@@ -25,6 +27,7 @@ mod find_coordinator;
 mod fixtures;
 mod groups;
 mod incremental_alter_configs;
+mod list_config_resources;
 mod list_offsets;
 mod list_partition_reassignments;
 mod metadata;

@@ -5,7 +5,7 @@
 //! when it returns; after one of which that is not known, nothing is appended any more.
 
 use super::{
-    MetadataError, Node,
+    MetadataError, Node, Term,
     home::Home,
     image::Image,
     quorum::{self, Quorum, QuorumState, Voter},
@@ -40,6 +40,8 @@ pub(super) struct MetadataLog {
     partition: Arc<Partition>,
     policy: ValidationPolicy,
     leader_epoch: i32,
+    /// By which directory the voters know this node; nil where they are known by their numbers alone.
+    voter_directory_id: Uuid,
     is_poisoned: bool,
 }
 
@@ -70,7 +72,8 @@ impl MetadataLog {
         let policy = ValidationPolicy::from_config(&config).with_origin(AppendOrigin::RaftLeader);
         let leader_epoch = last_epoch.saturating_add(1);
         home.write_quorum_state(&QuorumState::of_leader(node.id, leader_epoch, quorum.kraft_version))?;
-        let mut log = Self { partition, policy, leader_epoch, is_poisoned: false };
+        let voter_directory_id = if quorum.kraft_version > 0 { leader.directory_id } else { Uuid::default() };
+        let mut log = Self { partition, policy, leader_epoch, voter_directory_id, is_poisoned: false };
         let (key, value) = quorum::leader_change(node.id);
         let mut end = log.append_batch(&log.batch().control().record(now_ms, Some(&key), Some(&value)), now_ms)?;
         if is_in_transaction {
@@ -79,6 +82,11 @@ impl MetadataLog {
         }
         image.advance_to(end);
         Ok((log, image))
+    }
+
+    /// The term that has begun.
+    pub(super) fn term(&self) -> Term {
+        Term { leader_epoch: self.leader_epoch, directory_id: self.voter_directory_id }
     }
 
     /// Appends records as one batch and waits until it is durable; the offset behind it.

@@ -25,7 +25,7 @@ pub(crate) use image::{Configs, Image, TopicImage};
 pub(crate) use log::METADATA_TOPIC;
 
 use changes::Decision;
-use duramen::{LogManager, ProducerId, Timestamp};
+use duramen::{LogManager, ProducerId, Timestamp, format::uuid::Uuid};
 use home::Home;
 use log::{MAX_BATCH_RECORDS, MetadataLog};
 use record::Record;
@@ -55,6 +55,15 @@ pub(crate) struct Node {
     pub(crate) cluster_id: Option<String>,
 }
 
+/// The term in which the node leads the metadata log, as long as it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Term {
+    /// The epoch.
+    pub(crate) leader_epoch: i32,
+    /// By which directory the voters know this node; nil where they are known by their numbers alone.
+    pub(crate) directory_id: Uuid,
+}
+
 /// The cluster's metadata: read by anybody at any time, changed by one after the other.
 ///
 /// Every change blocks the thread until it is durable; call it where that is allowed.
@@ -62,6 +71,7 @@ pub(crate) struct Node {
 pub(crate) struct Metadata {
     node: Node,
     home: Home,
+    term: Term,
     /// Guards the log: held by a change from its decision until it is in the image.
     log: Mutex<MetadataLog>,
     /// Guards which image is the newest, for the moment of taking or replacing it.
@@ -83,7 +93,9 @@ impl Metadata {
         let now_ms = machine_time_ms();
         let home = Home::open(node, now_ms)?;
         let (log, image) = MetadataLog::open(manager, &home, node, now_ms)?;
-        let metadata = Self { node: node.clone(), home, log: Mutex::new(log), image: RwLock::new(Arc::new(image)) };
+        let term = log.term();
+        let image = RwLock::new(Arc::new(image));
+        let metadata = Self { node: node.clone(), home, term, log: Mutex::new(log), image };
         metadata.take_over(now_ms)?;
         if let Some(broker) = metadata.image().broker(node.id) {
             manager.set_broker_epoch(broker.epoch);
@@ -123,6 +135,11 @@ impl Metadata {
     /// What the cluster consists of now.
     pub(crate) fn image(&self) -> Arc<Image> {
         Arc::clone(&self.image.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The term in which the node leads the log.
+    pub(crate) fn term(&self) -> Term {
+        self.term
     }
 
     /// The cluster's id, in text.
