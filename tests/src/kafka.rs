@@ -2,6 +2,10 @@
 
 mod runner;
 
+use nix::{
+    sys::signal::{self, Signal},
+    unistd::Pid,
+};
 use runner::Runner;
 use std::{
     env,
@@ -241,9 +245,21 @@ impl Node<'_> {
         if std::mem::take(&mut self.is_beside_tools) {
             self.kafka.with_runner(|runner| runner.stop_server(&self.properties));
         }
+        self.signal(Signal::SIGTERM);
+    }
+
+    /// Ends it with SIGKILL; not one beside the tools.
+    ///
+    /// # Panics
+    /// When it has ended already.
+    pub fn kill(&mut self) {
+        self.signal(Signal::SIGKILL);
+    }
+
+    fn signal(&mut self, signal: Signal) {
         if let Some(mut process) = self.process.take() {
-            let pid = nix::unistd::Pid::from_raw(i32::try_from(process.id()).expect("a pid"));
-            nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("the broker runs");
+            let pid = Pid::from_raw(i32::try_from(process.id()).expect("a pid"));
+            signal::kill(pid, signal).expect("the broker runs");
             process.wait().expect("the broker ends");
         }
     }
