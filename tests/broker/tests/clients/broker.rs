@@ -125,6 +125,10 @@ impl Broker {
         let mut command = Command::new(env!("CARGO_BIN_EXE_duramen-broker"));
         command.arg("--dir").arg(home.join("logs")).args(["--listen", &address, "--node-id", "1"]);
         command.args(settings.iter().flat_map(|(name, value)| ["--set".to_owned(), format!("{name}={value}")]));
+        // What an acknowledgement means, where it is not to be the broker's default.
+        if let Ok(ack) = env::var("DURAMEN_BROKER_ACK") {
+            command.args(["--ack", &ack]);
+        }
         (command, address)
     }
 

@@ -96,13 +96,18 @@ impl Running {
     }
 
     /// Waits until it has ended by itself.
-    pub(crate) fn end(mut self) -> Ended {
+    pub(crate) fn end(self) -> Ended {
+        self.end_within(PATIENCE)
+    }
+
+    /// The same of one that has much to do.
+    pub(crate) fn end_within(mut self, patience: Duration) -> Ended {
         let begun = Instant::now();
         let status = loop {
             if let Some(status) = self.process.try_wait().unwrap() {
                 break status;
             }
-            assert!(begun.elapsed() < PATIENCE, "it does not end; it has said {:#?}", self.lines());
+            assert!(begun.elapsed() < patience, "it does not end; it has said {:#?}", self.lines());
             thread::sleep(Duration::from_millis(10));
         };
         let (lines, errors) = self.readers.take().unwrap();

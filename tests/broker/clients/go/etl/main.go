@@ -3,6 +3,7 @@
 //
 //	etl load   fills the source with numbered messages
 //	etl run    is one member of the group; it ends when all of the source is moved
+//	etl watch  reads the target as it fills, as a reader of committed messages, and says what is wrong with it at its end
 //	etl check  reads the target as a reader of committed messages and says what is wrong with it
 package main
 
@@ -28,6 +29,7 @@ import (
 type etl struct {
 	brokers, from, to, group, id string
 	count, batch, abortEvery     int
+	pace                         time.Duration
 	commits, aborts, restarts    int
 }
 
@@ -44,6 +46,7 @@ func main() {
 	flags.StringVar(&e.id, "id", "etl", "transactional id, another one for each member")
 	flags.IntVar(&e.count, "count", 10000, "how many messages there are in all")
 	flags.IntVar(&e.batch, "batch", 500, "how many messages a transaction moves at most")
+	flags.DurationVar(&e.pace, "pace", 0, "how long a member waits after each transaction")
 	flags.IntVar(&e.abortEvery, "abort-every", 0, "abort each so many-th transaction on purpose")
 	settings.Must(flags.Parse(os.Args[2:]))
 
@@ -54,6 +57,8 @@ func main() {
 		settings.Must(e.load(ctx))
 	case "run":
 		e.run(ctx)
+	case "watch":
+		e.watch(ctx)
 	case "check":
 		e.check(ctx)
 	default:
@@ -135,6 +140,7 @@ func (e *etl) session(ctx context.Context) error {
 			if err := e.transaction(session, fetches.Records()); err != nil {
 				return err
 			}
+			time.Sleep(e.pace)
 		} else if e.moved(ctx, session.Client()) {
 			return nil
 		}
@@ -185,17 +191,31 @@ func (e *etl) moved(ctx context.Context, client *kgo.Client) bool {
 	return done && all >= int64(e.count)
 }
 
-// check reads the target up to its end. The last record of each partition is a marker, so that markers are read too.
-func (e *etl) check(ctx context.Context) {
-	client := e.client(
+// reader reads the target from its start, and what it reads is reported.
+func (e *etl) reader(options ...kgo.Opt) (*kgo.Client, *report) {
+	client := e.client(append(options,
 		kgo.ConsumeTopics(e.to),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
-		kgo.KeepControlRecords(),
-	)
+	)...)
+	return client, &report{Wrong: []string{}, at: make([][2]int, e.count), last: map[int32]int{}}
+}
+
+// watch reads until it has all messages, or is told to end.
+func (e *etl) watch(ctx context.Context) {
+	client, result := e.reader()
 	defer client.Close()
-	result := report{Wrong: []string{}, at: make([][2]int, e.count), last: map[int32]int{}}
-	left := e.ends(ctx, client, &result)
+	for result.Messages < e.count && ctx.Err() == nil {
+		client.PollFetches(ctx).EachRecord(result.read)
+	}
+	result.end()
+}
+
+// check reads the target up to its end. The last record of each partition is a marker, so that markers are read too.
+func (e *etl) check(ctx context.Context) {
+	client, result := e.reader(kgo.KeepControlRecords())
+	defer client.Close()
+	left := e.ends(ctx, client, result)
 	deadline, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	for len(left) > 0 && deadline.Err() == nil {
@@ -211,15 +231,7 @@ func (e *etl) check(ctx context.Context) {
 	for partition, end := range left {
 		result.wrong("partition %d ends before offset %d", partition, end)
 	}
-	for n, at := range result.at {
-		if at[1] == 0 {
-			result.wrong("message %d is lost", n)
-		}
-	}
-	settings.Must(json.NewEncoder(os.Stdout).Encode(result))
-	if len(result.Wrong) > 0 {
-		os.Exit(1)
-	}
+	result.end()
 }
 
 // ends is where each partition ends that holds something; no transaction may be open any more.
@@ -252,6 +264,19 @@ type report struct {
 func (r *report) wrong(format string, args ...any) {
 	if len(r.Wrong) < 20 {
 		r.Wrong = append(r.Wrong, fmt.Sprintf(format, args...))
+	}
+}
+
+// end looks for what is missing and tells the report; if anything is wrong, it ends the program.
+func (r *report) end() {
+	for n, at := range r.at {
+		if at[1] == 0 {
+			r.wrong("message %d is lost", n)
+		}
+	}
+	settings.Must(json.NewEncoder(os.Stdout).Encode(r))
+	if len(r.Wrong) > 0 {
+		os.Exit(1)
 	}
 }
 
