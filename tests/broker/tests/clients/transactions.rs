@@ -122,9 +122,9 @@ fn broker_that_is_killed_loses_nothing_and_moves_each_message_once() {
         Err(why) => return skip(&why),
     };
     let (address, kills) = (broker.address().to_owned(), Kills::from_environment());
-    // Two members move 40 messages every 50 ms at most, so that there is work until the last kill.
-    let count = usize::try_from(1600 * kills.duration().as_secs()).unwrap();
-    let etl = Etl { count, flags: "-batch 40 -pace 50ms", patience: PATIENCE + 2 * kills.duration() };
+    // Two members move 40 messages every 100 ms at most, so that there is work until the last kill.
+    let count = usize::try_from(800 * kills.duration().as_secs()).unwrap();
+    let etl = Etl { count, flags: "-batch 40 -pace 100ms", patience: PATIENCE + 2 * kills.duration() };
     let mut acknowledged = 0;
     let [commits, aborts, restarts] = etl.run(&stage, &address, || {
         acknowledged = assert_nothing_acknowledged_is_lost(&stage, &address, || kills.inflict(&mut broker));
