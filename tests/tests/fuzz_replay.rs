@@ -1,35 +1,11 @@
 //! Every input of the committed corpora, and a few thousand seeded ones, on stable; with a bound on what each allocates.
-#![allow(clippy::unwrap_used, clippy::expect_used, unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use duramen_tests::{fuzz::TARGETS, random::Random};
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    fs,
-    path::Path,
-    sync::atomic::{AtomicUsize, Ordering},
+use duramen_tests::{
+    fuzz::{Counting, TARGETS, most_allocated},
+    random::Random,
 };
-
-/// Counts bytes that are allocated now, and the most there ever were.
-struct Counting;
-
-static NOW: AtomicUsize = AtomicUsize::new(0);
-static MOST: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call goes to the system's allocator unchanged; only numbers are kept beside it.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let now = NOW.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
-        MOST.fetch_max(now, Ordering::Relaxed);
-        // SAFETY: the caller keeps the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        NOW.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller keeps the contract of `dealloc`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
+use std::{fs, panic::catch_unwind, path::Path};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -39,11 +15,8 @@ static ALLOCATOR: Counting = Counting;
 const BOUND: usize = 24 << 20;
 
 fn run(name: &str, target: fn(&[u8]), data: &[u8], what: &str) {
-    let before = NOW.load(Ordering::Relaxed);
-    MOST.store(before, Ordering::Relaxed);
-    let result = std::panic::catch_unwind(|| target(data));
+    let (result, used) = most_allocated(|| catch_unwind(|| target(data)));
     assert!(result.is_ok(), "{name} fails on {what}");
-    let used = MOST.load(Ordering::Relaxed) - before.min(MOST.load(Ordering::Relaxed));
     assert!(used <= BOUND + 64 * data.len(), "P8: {name} allocates {used} bytes for {} bytes of {what}", data.len());
 }
 

@@ -1,10 +1,13 @@
 //! A broker of one node on `duramen`, which speaks Kafka's protocol.
 //!
-//! [`Server::open`] and [`Server::run`] are all of its interface; the program is [`Server`] with arguments.
+//! [`Server::open`] and [`Server::run`] are all of its interface; the program is [`Server`] with arguments. [`fuzz`] is for the
+//! fuzz target alone.
 
 mod api;
 mod config;
 mod coordinator;
+#[doc(hidden)]
+pub mod fuzz;
 mod group;
 mod internal;
 mod metadata;

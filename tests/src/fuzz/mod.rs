@@ -5,7 +5,10 @@
 
 mod backend_diff;
 mod compact_model;
+mod counting;
 mod producer_model;
+
+pub use counting::{Counting, most_allocated};
 
 use crate::{
     disk::{Crash, SimDisk},

@@ -7,9 +7,9 @@ use super::{
     incremental_alter_configs, list_config_resources, list_offsets, list_partition_reassignments, metadata,
     offset_for_leader_epoch, produce, transactions, update_features,
 };
-use crate::protocol::{Malformed, Produce, Readable, Reply, RequestHeader, Writable};
+use crate::protocol::{Malformed, Produce, Readable, Reply, RequestHeader, Rewritable, Writable};
 use bytes::Bytes;
-use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, FetchRequest};
+use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, FetchRequest, ProduceRequest};
 use std::pin::Pin;
 
 /// What comes of a request.
@@ -26,10 +26,10 @@ pub(crate) enum Outcome {
 
 /// A request that is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Answered {
-    pub(super) key: ApiKey,
+pub(crate) struct Answered {
+    pub(crate) key: ApiKey,
     /// The versions that clients are told of, both inclusive.
-    pub(super) versions: (i16, i16),
+    pub(crate) versions: (i16, i16),
 }
 
 /// Makes the table, and the function that goes by it, from one line for each request: those whose handler takes what can be
@@ -37,7 +37,7 @@ pub(super) struct Answered {
 macro_rules! answered {
     ($($key:ident $least:literal ..= $most:literal => $handler:path),* $(,)?) => {
         /// The requests that are answered, by ascending key. Versions are those of Kafka 4.3.0.
-        pub(super) const ANSWERED: &[Answered] = &[
+        pub(crate) const ANSWERED: &[Answered] = &[
             // Versions below 3 are refused, but librdkafka compresses nothing for brokers that do not name them (KAFKA-18659).
             Answered { key: ApiKey::Produce, versions: (0, 13) },
             Answered { key: ApiKey::Fetch, versions: (4, 18) },
@@ -55,7 +55,36 @@ macro_rules! answered {
                 key => Err(Malformed(format!("{key:?} is not answered"))),
             }
         }
+
+        /// Does something with the type of a request that is answered; `None` for any other.
+        pub(crate) fn with_type_of<F: ForRequest>(key: ApiKey, what: F) -> Option<F::Output> {
+            match key {
+                ApiKey::Produce => Some(what.call::<ProduceRequest>()),
+                ApiKey::Fetch => Some(what.call::<FetchRequest>()),
+                ApiKey::ApiVersions => Some(what.call::<ApiVersionsRequest>()),
+                $(ApiKey::$key => Some(with_argument_of($handler, what)),)*
+                _ => None,
+            }
+        }
     };
+}
+
+/// What can be done with any request, whatever its type.
+pub(crate) trait ForRequest {
+    /// What comes of it.
+    type Output;
+
+    /// Does it with this type.
+    fn call<T: Rewritable>(self) -> Self::Output;
+}
+
+/// Takes the type from the handler that it is for; the handler is not called.
+fn with_argument_of<F, T, R>(_: impl AsyncFn(&Broker, &RequestContext, T) -> R, what: F) -> F::Output
+where
+    F: ForRequest,
+    T: Rewritable,
+{
+    what.call::<T>()
 }
 
 answered! {
@@ -129,7 +158,7 @@ pub(crate) async fn handle(broker: &Broker, header: RequestHeader, client_host: 
 }
 
 /// Whether a version of a request is taken.
-fn is_answered(key: ApiKey, version: i16) -> bool {
+pub(crate) fn is_answered(key: ApiKey, version: i16) -> bool {
     let found = ANSWERED.iter().find(|answered| answered.key == key);
     let is_old_produce = key == ApiKey::Produce && version < LEAST_PRODUCE;
     found.is_some_and(|answered| answered.versions.0 <= version && version <= answered.versions.1) && !is_old_produce

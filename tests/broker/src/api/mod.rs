@@ -38,7 +38,7 @@ mod transactions;
 mod update_features;
 mod wire;
 
-pub(crate) use dispatch::{Outcome, handle};
+pub(crate) use dispatch::{ANSWERED, ForRequest, Outcome, handle, is_answered, with_type_of};
 
 use crate::{
     config::BrokerConfig,

@@ -5,7 +5,7 @@
 //! left, for no element takes less than one (the generated `read` of each message). So does this, without knowing any
 //! message:
 //! * a varint is looked at when its first byte is read. All varints of requests are counts, lengths and tags, and none may
-//!   exceed what is left;
+//!   exceed what is left. (A tag could, in Kafka. But messages number theirs from 0, and no varint of one byte is refused.)
 //! * a number of 32 bits can be a count or anything else. So a request of an older version, where counts are such numbers, is
 //!   decoded twice. The first time every number that exceeds what is left reads as one more than that: no array has so many
 //!   elements and no bytes are so long, hence a count or length that lies fails in reading, while other numbers do not decide

@@ -12,15 +12,17 @@ mod newer;
 mod produce;
 mod reader;
 mod reply;
+mod rewritable;
 
 pub(crate) use fetch::{Endpoint, FetchAnswer, FetchedPartition, FetchedTopic};
 pub(crate) use frame::{FrameError, Frames};
 pub(crate) use header::RequestHeader;
 pub(crate) use newer::{
-    DescribedLogDirs, FIRST_OFFSETS_WITH_IDS, OffsetCommit, OffsetFetch, Readable, Writable, WriteTxnMarkers,
+    DescribedLogDirs, FIRST_OFFSETS_WITH_IDS, OffsetCommit, OffsetFetch, Readable, Writable, WriteTxnMarkers, form,
 };
 pub(crate) use produce::{PartitionData, Produce, TopicData, TopicKey};
 pub(crate) use reply::{Reply, ReplyBuilder};
+pub(crate) use rewritable::Rewritable;
 
 /// Bytes that are no request, or a response that cannot be written: the connection ends.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

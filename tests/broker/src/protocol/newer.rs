@@ -20,7 +20,7 @@ use uuid::Uuid;
 /// The first version of OffsetCommit and OffsetFetch that names topics by their ids.
 pub(crate) const FIRST_OFFSETS_WITH_IDS: i16 = 10;
 /// The first version of WriteTxnMarkers that says by which protocol a transaction ends.
-const FIRST_MARKERS_WITH_TRANSACTION_VERSION: i16 = 2;
+pub(super) const FIRST_MARKERS_WITH_TRANSACTION_VERSION: i16 = 2;
 /// The first version of DescribeLogDirs that says which directories take no new partitions.
 const FIRST_DIRECTORIES_WITH_CORDON: i16 = 5;
 
@@ -55,7 +55,7 @@ impl<T: Encodable + HeaderVersion + Message> Writable for T {
 }
 
 /// The version in whose form `kafka-protocol` reads and writes a message: the same, or the newest that it knows.
-fn form<T: Message>(version: i16) -> i16 {
+pub(crate) fn form<T: Message>(version: i16) -> i16 {
     version.min(T::VERSIONS.max)
 }
 
