@@ -1,6 +1,6 @@
 //! A broker of one node on `duramen`, which speaks Kafka's protocol.
 //!
-//! [`Server::open`] and [`Server::run`] are all of its interface; the program is [`Server`] with arguments. [`fuzz`] is for the
+//! [`Server::open`] and [`Server::run`] are all of its interface; the program is [`Server`] with arguments. `fuzz` is for the
 //! fuzz target alone.
 
 mod api;
