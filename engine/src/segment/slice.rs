@@ -155,6 +155,22 @@ impl FileSlice {
         Some(Place::Memory(SliceBytes { buffer, range: start..start + usize::try_from(left).ok()? }))
     }
 
+    /// Lets the kernel begin to read what lies in the file, unless its page cache has it, and waits for nothing. For slices that
+    /// are sent later or in pieces, and for several at once: whatever the journal made durable was written past the page cache,
+    /// so the first to read it waits for the disk, and with this for all of it together.
+    pub fn read_ahead(&self) {
+        let mut at = 0;
+        while let Some(place) = self.place(at) {
+            at += match place {
+                Place::File(len) => {
+                    storage::read_ahead(&self.file, self.position + at, len);
+                    len
+                }
+                Place::Memory(bytes) => u64::try_from(bytes.len()).unwrap_or(u64::MAX),
+            };
+        }
+    }
+
     /// Sends what is left of the slice after `sent` bytes, by `sendfile` as far as it lies in the file, until all is sent
     /// or the socket would block. Returns the bytes sent by this call; on a non-blocking socket call again with the sum
     /// when it is writable.

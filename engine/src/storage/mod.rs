@@ -34,7 +34,7 @@ pub use open_files::OpenFiles;
 pub use posix::Posix;
 pub(crate) use prefetch::{prefetch, prefetch_value};
 pub use queue::{EndedWrite, Queue, QueueWaker, QueuedWrite, Wait, queue};
-pub(crate) use sendfile::send_until;
+pub(crate) use sendfile::{read_ahead, send_until};
 pub use sendfile::{read_exact, send, send_all, send_bytes};
 pub(crate) use single::copy;
 pub use single::{read_at, read_exact_at, sync, write_at};

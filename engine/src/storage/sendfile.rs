@@ -11,6 +11,7 @@ use std::{
 
 use nix::{
     errno::Errno,
+    fcntl::{PosixFadviseAdvice, posix_fadvise},
     libc,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::sendfile::sendfile64,
@@ -80,6 +81,14 @@ pub(crate) fn send_until(
         }
     }
     Ok(())
+}
+
+/// Lets the kernel begin to bring bytes of a file into the page cache, and waits for none of them. An advice: what it cannot do
+/// the read does.
+pub(crate) fn read_ahead(file: &File, position: u64, len: u64) {
+    if let (Ok(position), Ok(len)) = (i64::try_from(position), i64::try_from(len)) {
+        let _ = posix_fadvise(file.as_fd(), position, len, PosixFadviseAdvice::POSIX_FADV_WILLNEED);
+    }
 }
 
 /// Sends bytes of memory to `socket` and returns how many went, at least one.

@@ -6,7 +6,7 @@ use crate::{
     protocol::{FetchedPartition, FetchedTopic},
     topics::Hosted,
 };
-use duramen::{Fetch, Fetched, Isolation, KafkaErrorCode, LogOffsets, LongPoll, format::uuid::Uuid};
+use duramen::{Fetch, Fetched, FileSlice, Isolation, KafkaErrorCode, LogOffsets, LongPoll, format::uuid::Uuid};
 use kafka_protocol::messages::{
     FetchRequest,
     fetch_request::{FetchPartition, FetchTopic},
@@ -85,7 +85,7 @@ pub(super) fn pass(
                 read(&hosted, asked, fetch, poll.as_deref_mut())
             });
             let partition = read.unwrap_or_else(|code| failed(broker, asked, name.as_deref().ok(), code));
-            pass.bytes += partition.records.as_ref().map_or(0, duramen::FileSlice::len);
+            pass.bytes += partition.records.as_ref().map_or(0, FileSlice::len);
             pass.is_urgent |= partition.error_code != 0 || partition.diverging.is_some();
             partitions.push(partition);
         }
@@ -148,12 +148,15 @@ fn read(
     });
     // Taken after the read, so that no record lies above them.
     let offsets = partition.offsets();
-    Ok(FetchedPartition { aborted, records: whole(fetched), ..found(asked.partition, &offsets) })
+    let records = whole(fetched);
+    // The disk reads for all partitions while the first is sent.
+    records.iter().for_each(FileSlice::read_ahead);
+    Ok(FetchedPartition { aborted, records, ..found(asked.partition, &offsets) })
 }
 
 /// The records, unless not even the first batch is whole: a consumer of these versions asks for it again when it comes first,
 /// and gets it then whatever its size (`ReplicaManager.readFromLog`).
-fn whole(fetched: Fetched) -> Option<duramen::FileSlice> {
+fn whole(fetched: Fetched) -> Option<FileSlice> {
     fetched.records.filter(|records| !fetched.first_batch_incomplete && !records.is_empty())
 }
 
