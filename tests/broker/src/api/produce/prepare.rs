@@ -87,7 +87,7 @@ impl Preparation<'_> {
             return Err(Refusal::from(KafkaErrorCode::UnsupportedCompressionType));
         }
         let policy = ValidationPolicy::from_config(&hosted.config);
-        // The engine takes over a buffer of its own for each batch.
+        // Offsets are written into the bytes, and those of the request are shared with the names in it.
         let check = || validate(records.to_vec(), &policy, self.now_ms);
         let is_quick = records.len() <= QUICK_BYTES && codec.is_none_or(|codec| codec == Codec::None);
         let batch = if is_quick { check() } else { tokio::task::block_in_place(check) };
