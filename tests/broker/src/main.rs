@@ -17,16 +17,17 @@ use tokio::{
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
-    /// A log directory; made if it is not there. Several are filled evenly.
+    /// A log directory; made if it is not there, and /tmp/kafka-logs if none is given, as with Kafka. Give it several times for
+    /// several, which are filled evenly. Each wants 512 MiB for its commit journal.
     #[arg(long = "dir", value_name = "DIR")]
     directories: Vec<PathBuf>,
-    /// Where to listen. Port 0 is any that is free.
+    /// Where to listen; any address, port 9092, if nothing is said. Port 0 is any that is free. There is no authentication.
     #[arg(long, value_name = "HOST:PORT")]
     listen: Option<String>,
-    /// Where clients are to find it, if that is not where it listens.
+    /// Where clients are to find it, if that is not where it listens (by this machine's name, where it listens on any address).
     #[arg(long, value_name = "HOST:PORT")]
     advertise: Option<String>,
-    /// The number of this node.
+    /// The number of this node (1, if nothing is said).
     #[arg(long, value_name = "N")]
     node_id: Option<i32>,
     /// What an acknowledged append survives: power loss, or, as in Kafka, the death of the process.

@@ -140,7 +140,12 @@ fn open_topics(config: Arc<BrokerConfig>) -> Result<Topics, StartError> {
         rack: config.value("broker.rack").map(str::to_owned),
         cluster_id: None,
     };
-    let metadata = Metadata::open(&manager, &node)?;
+    let metadata = Metadata::open(&manager, &node).inspect_err(|_| {
+        // Directories that are refused, and were closed in order, stay so.
+        if let Err(error) = manager.close() {
+            note(format_args!("the log directories were not closed in order: {error}"));
+        }
+    })?;
     if config.ack == Durability::Flushed {
         manager.prepare()?;
     }
@@ -181,4 +186,32 @@ fn options(config: &BrokerConfig) -> ManagerOptions {
 fn close(broker: &Broker) -> Result<(), StartError> {
     broker.topics.metadata().close()?;
     Ok(broker.topics.manager().close()?)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::config::Sources;
+
+    async fn open(dir: &Path, node_id: i32) -> Result<Server, StartError> {
+        let sources = Sources {
+            directories: vec![dir.to_path_buf()],
+            listen: Some("127.0.0.1:0".to_owned()),
+            node_id: Some(node_id),
+            ..Sources::default()
+        };
+        Server::open(BrokerConfig::from_sources(sources).unwrap()).await
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn directory_of_another_node_is_refused_and_stays_closed_in_order() {
+        let home = tempfile::tempdir().unwrap();
+        open(home.path(), 1).await.unwrap().run(std::future::ready(())).await.unwrap();
+        let marker = home.path().join(".kafka_cleanshutdown");
+        assert!(marker.exists());
+        assert!(open(home.path(), 7).await.is_err());
+        assert!(marker.exists());
+        open(home.path(), 1).await.unwrap();
+    }
 }

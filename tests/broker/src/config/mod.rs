@@ -349,13 +349,11 @@ fn listener(list: &str) -> String {
 }
 
 fn host_and_port(name: &str, text: &str) -> Result<(String, u16), SettingError> {
-    let error = || SettingError {
-        name: name.to_owned(),
-        value: text.to_owned(),
-        why: "it is a host and a port, with a colon between them".to_owned(),
-    };
-    let (host, port) = text.rsplit_once(':').ok_or_else(error)?;
-    Ok((host.trim_matches(['[', ']']).to_owned(), port.parse().map_err(|_| error())?))
+    let error = |why: &str| SettingError { name: name.to_owned(), value: text.to_owned(), why: why.to_owned() };
+    let (host, port) =
+        text.rsplit_once(':').ok_or_else(|| error("it is a host and a port, with a colon between them"))?;
+    let port = port.parse().map_err(|_| error("its port is a number from 0 to 65535"))?;
+    Ok((host.trim_matches(['[', ']']).to_owned(), port))
 }
 
 /// An address to listen on: of an empty host, every one of this machine.
