@@ -6,11 +6,7 @@
 use super::TopicError;
 use crate::metadata::{Image, METADATA_TOPIC, TopicImage};
 use duramen::{LogConfig, LogManager, Partition, TopicPartition, format::uuid::Uuid};
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-    thread,
-};
+use std::{collections::HashMap, sync::Arc, thread};
 
 /// Opens all logs that are there, several at once, and sets aside those of partitions that the metadata do not name. Those
 /// need no log, and no recovery.
@@ -52,7 +48,7 @@ pub(super) fn open_partitions(
     let names: Result<Vec<_>, _> =
         (0_i32..).zip(&topic.partitions).map(|(index, _)| TopicPartition::new(&topic.name, index)).collect();
     let names = names?;
-    set_aside_others(manager, topic.id, &names, config)?;
+    set_aside_others(manager, topic.id, &names)?;
     let partitions = manager.get_or_create_topic(&names, topic.id, config)?;
     for (partition, described) in partitions.iter().zip(&topic.partitions) {
         // So that a consumer that asks where this epoch ends gets an answer before anything is appended
@@ -62,18 +58,11 @@ pub(super) fn open_partitions(
     Ok(partitions)
 }
 
-/// Sets aside what is there and belongs to another topic of the name.
-fn set_aside_others(
-    manager: &LogManager,
-    id: Uuid,
-    names: &[TopicPartition],
-    config: &LogConfig,
-) -> Result<(), TopicError> {
-    let there: BTreeSet<_> = manager.partitions().into_iter().collect();
-    for name in names.iter().filter(|name| there.contains(name)) {
-        let partition = manager.get_or_create(name, config)?;
+/// Sets aside what is open and belongs to another topic of the name; all that is there was opened when the broker started.
+fn set_aside_others(manager: &LogManager, id: Uuid, names: &[TopicPartition]) -> Result<(), TopicError> {
+    for partition in names.iter().filter_map(|name| manager.get(name)) {
         if !belongs(partition.reader().topic_id(), id, partition.offsets().log_end == 0) {
-            manager.set_aside_as_stray(name)?;
+            manager.set_aside_as_stray(partition.name())?;
         }
     }
     Ok(())
