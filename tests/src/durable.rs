@@ -8,12 +8,9 @@ use crate::{
     fixture::NOW_MS,
 };
 use duramen::{
-    Append, AppendAsLeader, Background, DirectoryOptions, Durability, Fetch, HighWatermarkPolicy, Isolation, LogConfig,
+    Append, AppendAsLeader, Background, DirectoryOptions, Durability, HighWatermarkPolicy, Isolation, LogConfig,
     LogError, LogManager, ManagerOptions, OpenError, Partition, PartitionError, TopicPartition, ValidatedBatch,
-    ValidationPolicy,
-    format::{batch::Batches, builder::BatchBuilder},
-    storage::Storage,
-    validate,
+    ValidationPolicy, format::builder::BatchBuilder, storage::Storage, validate,
 };
 use std::sync::Arc;
 
@@ -392,17 +389,14 @@ impl Run {
 /// The epochs are those of the batches, whatever their file had.
 fn check_epochs(partition: &Partition, how: Crash) {
     let mut expected: Vec<(i32, i64)> = Vec::new();
-    let mut next = partition.offsets().log_start;
-    let fetch = |offset| Fetch { isolation: Isolation::LogEnd, ..Fetch::from(offset) };
-    while let Some(records) = partition.read(fetch(next)).expect("it was read before").records {
-        for batch in Batches::new(&records.to_vec().unwrap()).map_while(Result::ok) {
-            let (header, epoch) = (batch.header(), batch.header().leader_epoch().unwrap());
-            if expected.last().is_none_or(|(last, _)| *last != epoch) {
-                expected.push((epoch, header.base_offset()));
-            }
-            next = header.next_offset();
+    let walked = partition.reader().for_each_batch(partition.offsets().log_start, Isolation::LogEnd, |batch| {
+        let (header, epoch) = (batch.header(), batch.header().leader_epoch().unwrap());
+        if expected.last().is_none_or(|(last, _)| *last != epoch) {
+            expected.push((epoch, header.base_offset()));
         }
-    }
+        Ok::<(), LogError>(())
+    });
+    walked.expect("it was read before");
     let epochs: Vec<_> =
         partition.reader().leader_epochs().iter().map(|entry| (entry.epoch, entry.start_offset)).collect();
     assert_eq!(epochs, expected, "{how:?}: epochs of {}", partition.name());
