@@ -289,22 +289,23 @@ fn torn_tail_behind_the_overflow_is_cut_from_the_last_part() {
     }
 }
 
-/// Opens, expects a refusal, and that nothing was changed.
+/// Opens, expects a refusal, and that nothing was changed; where the damage is said to begin.
 fn check_refused(
     what: &str,
     segments: &[(i64, Vec<u8>)],
     left: Left,
     recovery_point: i64,
     on_corruption: OnCorruption,
-) {
+) -> u64 {
     let disk = write(segments, left, recovery_point);
     let before = files(&disk);
     let mut directory = open(&disk, on_corruption);
-    match directory.get_or_create(&partition(), &history::config()) {
-        Err(OpenError::Partition { source: LogError::Corrupt(_), .. }) => {}
+    let corruption = match directory.get_or_create(&partition(), &history::config()) {
+        Err(OpenError::Partition { source: LogError::Corrupt(corruption), .. }) => corruption,
         other => panic!("{what}: {:?}", other.map(|log| log.offsets())),
-    }
+    };
     assert_eq!(files(&disk), before, "{what}");
+    corruption.position
 }
 
 #[test]
@@ -314,7 +315,8 @@ fn damaged_offset_that_looks_like_an_overflow_is_refused_untouched() {
     let at = batches(&[0, BEYOND, BEYOND + 2]).len() - 1;
     damaged[at] ^= 1;
     for on_corruption in [OnCorruption::Report, OnCorruption::Truncate] {
-        check_refused("goes back", &[(0, goes_back.clone())], Left::Unclean, 0, on_corruption);
+        let position = check_refused("goes back", &[(0, goes_back.clone())], Left::Unclean, 0, on_corruption);
+        assert_eq!(position, batches(&[0]).len() as u64, "the batch in range is whole");
         let overlap = [(0, batches(&[0, BEYOND + 2])), (BEYOND, batches(&[BEYOND]))];
         check_refused("overlaps the next segment", &overlap, Left::Unclean, 0, on_corruption);
         let below = [(0, damaged.clone())];

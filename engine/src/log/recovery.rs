@@ -217,7 +217,8 @@ pub(super) fn scan(
             }
         };
         if let Some(damage) = check_order(&scan, &header) {
-            scan.suspect = (header.base_offset() >= before.1 && before.1 < scan.next_offset).then_some(before.0);
+            let goes_back = matches!(damage, Damage::OffsetsNotAscending { .. });
+            scan.suspect = (goes_back && header.base_offset() >= before.1).then_some(before.0);
             scan.damage = Some(damage);
             break;
         }

@@ -232,18 +232,23 @@ fn segment_recover(data: &[u8]) {
     directory.close().unwrap();
 }
 
-/// The whole batches at the front whose offsets ascend.
+/// What recovery keeps of a lone log that it opens: whole batches whose last offsets ascend, without the last of them if
+/// offsets go back behind it to where they were before it. Beyond a segment's range all ascend, else it is refused.
 fn naive_prefix(bytes: &[u8]) -> &[u8] {
-    let mut end = 0;
-    let mut next_offset = 0;
+    let (mut end, mut next_offset) = (0, 0);
+    let mut before = (0, 0);
+    let mut is_beyond_range = false;
     while let Ok(batch) = Batch::parse(&bytes[end..]) {
         let header = batch.header();
-        if batch.check_crc().is_err()
-            || header.base_offset() < next_offset
-            || header.last_offset() > i64::from(i32::MAX)
-        {
+        if !is_beyond_range && (header.last_offset() < next_offset || header.base_offset() < 0) {
+            let last_is_wrong = header.base_offset() >= before.1;
+            return &bytes[..if last_is_wrong { before.0 } else { end }];
+        }
+        if batch.check_crc().is_err() {
             break;
         }
+        is_beyond_range |= header.last_offset() > i64::from(i32::MAX);
+        before = (end, next_offset);
         end += batch.bytes().len();
         next_offset = header.next_offset();
     }
