@@ -45,3 +45,11 @@ pub(crate) fn free_bytes(dir: &Path) -> io::Result<u64> {
     let disk = statfs::statfs(dir)?;
     Ok(disk.blocks_available() * u64::try_from(disk.block_size()).unwrap_or(0))
 }
+
+/// Bytes of memory that may be used without swapping.
+pub(crate) fn available_memory() -> io::Result<u64> {
+    let info = fs::read_to_string("/proc/meminfo")?;
+    let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
+    kib.map(|kib| kib << 10).ok_or_else(|| io::Error::other("the kernel does not say how much memory is available"))
+}

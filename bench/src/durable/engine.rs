@@ -6,7 +6,7 @@ use super::{
     tail::Tail,
     upkeep::{self, Upkeep},
 };
-use crate::Failure;
+use crate::{Failure, machine, workloads::shapes};
 use duramen::{
     Append, AppendAsLeader, Completion, CompletionQueue, Durability, HighWatermarkPolicy, LogConfig, LogManager,
     ManagerOptions, Partition, TopicPartition, ValidationPolicy, validate,
@@ -25,6 +25,32 @@ enum With {
     Consumers,
     /// Small segments, retention and compaction.
     Upkeep,
+    /// Memory and a journal so large that nothing goes to the segments in the measured time.
+    JournalOnly,
+}
+
+/// Bytes of memory, and of the journal, where nothing goes to the segments.
+const JOURNAL_ONLY_BYTES: u64 = 4 << 30;
+
+/// As much again stays for everybody else.
+fn journal_only(options: ManagerOptions, partitions: usize) -> Result<ManagerOptions, Failure> {
+    let available = machine::available_memory()?;
+    if available < 2 * JOURNAL_ONLY_BYTES {
+        return Err(format!("{available} bytes of memory are available, of {} needed", 2 * JOURNAL_ONLY_BYTES).into());
+    }
+    let gather_bytes = usize::try_from(JOURNAL_ONLY_BYTES)?;
+    let piece_bytes = (gather_bytes / 2 / partitions).next_power_of_two() / 2;
+    Ok(ManagerOptions { journal_bytes: JOURNAL_ONLY_BYTES, gather_bytes, piece_bytes, ..options })
+}
+
+/// Makes the memory of each partition's first piece, which is large here, before it is measured.
+fn touch(partitions: &[Arc<Partition>]) -> Result<(), Failure> {
+    let policy = ValidationPolicy::from_config(&LogConfig::default());
+    for partition in partitions {
+        let batch = validate(shapes::batch_of(1024)?, &policy, NOW_MS)?;
+        partition.append_as_leader(batch, AppendAsLeader::new(0, NOW_MS), Durability::Flushed)?.wait(None)?;
+    }
+    Ok(())
 }
 
 /// Every append is validated, as a broker would.
@@ -39,9 +65,10 @@ struct Engine {
 impl Engine {
     /// Opens the partitions, and makes durable what a new leader makes durable before it appends: its epoch.
     fn open(setup: &Setup<'_>, with: With) -> Result<Self, Failure> {
-        let options = ManagerOptions { high_watermark: HighWatermarkPolicy::LogEnd, ..ManagerOptions::default() };
-        let manager = LogManager::open(&[setup.dir], options)?;
         let count = setup.case.partitions;
+        let options = ManagerOptions { high_watermark: HighWatermarkPolicy::LogEnd, ..ManagerOptions::default() };
+        let options = if with == With::JournalOnly { journal_only(options, count)? } else { options };
+        let manager = LogManager::open(&[setup.dir], options)?;
         let open = |number: usize| -> Result<Arc<Partition>, Failure> {
             let config = match (with, setup.segment_bytes) {
                 (With::Upkeep, _) => upkeep::busy_config(number, count),
@@ -55,6 +82,9 @@ impl Engine {
             partition.with(|log| log.assign_epoch_start_offset(0, 0))??;
         }
         manager.prepare()?;
+        if with == With::JournalOnly {
+            touch(&partitions)?;
+        }
         let tail = (with == With::Consumers)
             .then(|| Tail::start(&partitions, setup.consumer_threads, setup.case.batch_bytes))
             .transpose()?;
@@ -231,4 +261,8 @@ pub(crate) fn open_threads_kept_up(setup: &Setup<'_>) -> Result<Box<dyn DurableL
 
 pub(crate) fn open_in_flight_kept_up(setup: &Setup<'_>) -> Result<Box<dyn InFlightLog>, Failure> {
     in_flight(setup, With::Upkeep)
+}
+
+pub(crate) fn open_in_flight_journal(setup: &Setup<'_>) -> Result<Box<dyn InFlightLog>, Failure> {
+    in_flight(setup, With::JournalOnly)
 }

@@ -72,6 +72,10 @@ pub(crate) struct Args {
     /// Measure the engine with small segments, retention and compaction in the background, too
     #[arg(long)]
     maintenance: bool,
+    /// Measure the engine up to the acknowledgement alone, too, with 4 GiB of memory and a journal of 4 GiB, so that for some
+    /// seconds nothing goes to the segments
+    #[arg(long)]
+    journal_alone: bool,
     /// Only subjects whose names contain one of these words
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
@@ -110,6 +114,7 @@ impl Args {
             all: false,
             consumers: None,
             maintenance: false,
+            journal_alone: false,
             only: SHORT_SUBJECTS.map(str::to_owned).to_vec(),
             only_whole: true,
             kafka: false,
@@ -135,7 +140,7 @@ impl Args {
     }
 
     fn subjects(&self) -> Result<Vec<Subject>, Failure> {
-        let all = subject::all(self.consumers.is_some(), self.maintenance);
+        let all = subject::all(self.consumers.is_some(), self.maintenance, self.journal_alone);
         let names: Vec<_> = all.iter().map(|subject| subject.name).collect();
         let is_wanted = |subject: &Subject| {
             let fits =

@@ -135,12 +135,12 @@ impl Subject {
     }
 }
 
-/// Everybody, in the order of a round. The engine belongs before the floors; with consumers and with upkeep it is measured
-/// once more each.
-pub(crate) fn all(with_consumers: bool, with_upkeep: bool) -> Vec<Subject> {
+/// Everybody, in the order of a round. The engine belongs before the floors; with consumers, with upkeep and up to the
+/// journal alone it is measured once more each.
+pub(crate) fn all(with_consumers: bool, with_upkeep: bool, with_journal: bool) -> Vec<Subject> {
     let chosen = |is_chosen: bool, subjects: &'static [Subject]| if is_chosen { subjects } else { &[] };
-    let subjects =
-        [ENGINE.as_slice(), chosen(with_consumers, &READ), chosen(with_upkeep, &KEPT_UP), FLOORS.as_slice()].concat();
+    let more = [chosen(with_consumers, &READ), chosen(with_upkeep, &KEPT_UP), chosen(with_journal, &JOURNAL)].concat();
+    let subjects = [ENGINE.as_slice(), &more, FLOORS.as_slice()].concat();
     #[cfg(feature = "peers")]
     let subjects = [subjects, peers::all()].concat();
     subjects
@@ -166,6 +166,11 @@ const KEPT_UP: [Subject; 2] = [
     Subject::in_flight("duramen, upkeep", Role::Engine, engine::open_in_flight_kept_up),
     Subject::threads("duramen threads, upkeep", Role::Engine, engine::open_threads_kept_up, "retention and compaction"),
 ];
+
+const JOURNAL: [Subject; 1] = [Subject {
+    note: "nothing goes to the segments: up to the acknowledgement alone",
+    ..Subject::in_flight("duramen, journal", Role::Engine, engine::open_in_flight_journal)
+}];
 
 const FLOORS: [Subject; 8] = [
     Subject::in_flight("raw journal", Role::RawJournal, raw_journal::open),

@@ -18,7 +18,9 @@ use crate::{
         waiting::{Position, Wakes, Work},
     },
     segment::Segment,
-    storage::{self, EndedWrite, File, Queue, QueueWaker, QueuedWrite, Storage, StorageError, Wait, queue},
+    storage::{
+        self, EndedWrite, File, Queue, QueueWaker, QueuedWrite, Storage, StorageError, Wait, prefetch_value, queue,
+    },
 };
 use std::{
     collections::{HashMap, VecDeque},
@@ -31,6 +33,9 @@ use std::{
 const PIECES_IN_FLIGHT: usize = 48;
 /// With this many blocks in flight already, another one is begun only when this many bytes wait.
 const MIN_BYTES_BESIDE: [usize; 4] = [1, 48 << 10, 128 << 10, 224 << 10];
+
+/// The memory of so many partitions is on its way while one is told that it is durable.
+const ACKS_AHEAD: usize = 4;
 
 /// A gathered piece that is full.
 #[derive(Debug, Clone)]
@@ -306,8 +311,12 @@ impl Writer {
             let Some(sent) = self.sent.pop_front() else { break };
             self.journal.durable.store(sent.sequence + 1, Ordering::Release);
             self.metrics.append_to_flushed_us.record_since(sent.begun);
-            for ack in sent.acks {
-                self.stepped.wakes.append(ack.watch.advance(&[(Position::Flushed, ack.flushed)]));
+            for (index, ack) in sent.acks.iter().enumerate() {
+                // Each is of another partition, whose memory is in no cache of this thread.
+                if let Some(ahead) = sent.acks.get(index + ACKS_AHEAD) {
+                    prefetch_value(&*ahead.watch);
+                }
+                ack.watch.advance_with(&[(Position::Flushed, ack.flushed)], &mut self.stepped.wakes);
             }
         }
     }

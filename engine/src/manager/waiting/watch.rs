@@ -211,19 +211,24 @@ impl Watch {
     /// Several threads may move different positions at once. One position is moved by one thread at a time; and what was
     /// flushed before a truncation is not reported after it, or only as far as the truncation left it.
     pub(crate) fn advance(&self, moves: &[(Position, Mark)]) -> Wakes {
+        let mut wakes = Wakes::default();
+        self.advance_with(moves, &mut wakes);
+        wakes
+    }
+
+    /// As [`Watch::advance`], for one firing with those of many others.
+    pub(crate) fn advance_with(&self, moves: &[(Position, Mark)], wakes: &mut Wakes) {
         match &self.committed {
             None => moves.iter().for_each(|(position, mark)| self.set(*position, *mark)),
             Some(committed) => self.set_within_flushed(committed, moves),
         }
         fence(SeqCst);
-        let mut wakes = Wakes::default();
         let has_moved = |position| self.committed.is_some() || moves.iter().any(|(moved, _)| *moved == position);
         for position in Position::ALL {
             if has_moved(position) && self.level(position).concerns_somebody() {
-                self.take_reached(position, &mut wakes);
+                self.take_reached(position, wakes);
             }
         }
-        wakes
     }
 
     fn set(&self, position: Position, mark: Mark) {
