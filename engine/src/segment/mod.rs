@@ -362,7 +362,7 @@ impl Segment {
         if self.is_replaced() {
             return Err(SegmentError::Replaced { base_offset: self.base_offset });
         }
-        Ok(FileSlice::new(log, position, len, self.tail.parts(position)))
+        Ok(FileSlice::new(log, position, len, self.size(), self.tail.parts(position)))
     }
 
     /// Entries of offset, time and transaction index.

@@ -24,6 +24,8 @@ pub struct FileSlice {
     /// Bytes from `position` on that lie in the file; those that were in memory follow them.
     in_file: u64,
     len: u64,
+    /// Bytes that follow it in the file, as many as it has itself at most.
+    behind: u64,
     memory: Option<Arc<[MemoryPart]>>,
 }
 
@@ -76,9 +78,12 @@ enum Place {
 }
 
 impl FileSlice {
-    pub(crate) fn new(file: Arc<File>, position: u64, len: u64, tail: Vec<TailPart>) -> Self {
-        let in_file = tail.first().map_or(len, |first| first.start.saturating_sub(position).min(len));
+    /// Of a log of `size` bytes, of which those from the tail's first part on are in memory.
+    pub(crate) fn new(file: Arc<File>, position: u64, len: u64, size: u64, tail: Vec<TailPart>) -> Self {
+        let file_end = tail.first().map_or(size, |first| first.start);
+        let in_file = file_end.saturating_sub(position).min(len);
         let end = position + len;
+        let behind = file_end.saturating_sub(end).min(len);
         let mut memory = Vec::with_capacity(tail.len());
         for part in tail {
             let filled = part.start + u64::try_from(part.buffer.filled().len()).unwrap_or(0);
@@ -90,7 +95,7 @@ impl FileSlice {
             }
         }
         let memory = (!memory.is_empty()).then(|| memory.into());
-        Self { file, position, in_file, len, memory }
+        Self { file, position, in_file, len, behind, memory }
     }
 
     /// Where the slice begins in its log file, in bytes.
@@ -115,7 +120,8 @@ impl FileSlice {
     #[must_use]
     pub fn prefix(&self, len: u64) -> Self {
         let len = len.min(self.len);
-        Self { len, in_file: self.in_file.min(len), ..self.clone() }
+        let behind = (self.in_file.saturating_sub(len) + self.behind).min(len);
+        Self { len, in_file: self.in_file.min(len), behind, ..self.clone() }
     }
 
     /// What it consists of now, in order.
@@ -157,7 +163,8 @@ impl FileSlice {
 
     /// Lets the kernel begin to read what lies in the file, unless its page cache has it, and waits for nothing. For slices that
     /// are sent later or in pieces, and for several at once: whatever the journal made durable was written past the page cache,
-    /// so the first to read it waits for the disk, and with this for all of it together.
+    /// so the first to read it waits for the disk, and with this for all of it together. Includes as many bytes behind the slice,
+    /// if they are in its file: who reads one slice after the other finds the next one in the page cache.
     pub fn read_ahead(&self) {
         let mut at = 0;
         while let Some(place) = self.place(at) {
@@ -168,6 +175,9 @@ impl FileSlice {
                 }
                 Place::Memory(bytes) => u64::try_from(bytes.len()).unwrap_or(u64::MAX),
             };
+        }
+        if self.behind > 0 {
+            storage::read_ahead(&self.file, self.position + self.len, self.behind);
         }
     }
 
@@ -235,5 +245,38 @@ impl FileSlice {
         let mut bytes = vec![0; usize::try_from(self.len).unwrap_or(usize::MAX)];
         self.read_at(&mut bytes, 0)?;
         Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::storage::{Access, BufferPool, Posix, Storage};
+    use std::path::Path;
+
+    #[test]
+    fn what_is_read_ahead_behind_a_slice_lies_in_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = Arc::new(Posix::open(dir.path()).unwrap().open(Path::new("log"), Access::Create).unwrap());
+        let behind = |position, len, tail: &[u64]| {
+            let part = |start: &u64| {
+                let mut writer = BufferPool::new(1 << 20).take(4096).unwrap();
+                assert!(writer.append(&[0; 100]));
+                TailPart { start: *start, buffer: writer.share() }
+            };
+            FileSlice::new(Arc::clone(&file), position, len, 1000, tail.iter().map(part).collect())
+        };
+        assert_eq!(behind(0, 100, &[]).behind, 100);
+        assert_eq!(behind(0, 600, &[]).behind, 400);
+        assert_eq!(behind(900, 100, &[]).behind, 0);
+        assert_eq!(behind(0, 600, &[]).prefix(450).behind, 450);
+        assert_eq!(behind(0, 600, &[]).prefix(900).behind, 400);
+        // From 900 on it is in memory.
+        assert_eq!(behind(0, 600, &[900]).behind, 300);
+        assert_eq!(behind(700, 200, &[900]).behind, 0);
+        assert_eq!(behind(700, 300, &[900]).behind, 0);
+        assert_eq!(behind(700, 300, &[900]).prefix(150).behind, 50);
+        behind(700, 300, &[900]).read_ahead();
     }
 }
