@@ -2,7 +2,7 @@
 
 use crate::{
     error::KafkaErrorCode,
-    format::{FormatError, uuid::Uuid},
+    format::{FormatError, names, uuid::Uuid},
     segment::{Damage, SegmentError},
     storage::StorageError,
     types::{Offset, ProducerEpoch, ProducerId},
@@ -166,8 +166,9 @@ pub enum LogError {
 /// Damage to bytes that were durable: not a torn tail, so nothing was cut. The host chooses what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "partition {partition}, segment {segment} at byte {position}: {damage}; the log is whole below offset {last_good}, \
+    "{partition}/{} at byte {position}: {damage}; the log is whole below offset {last_good}, \
      and was durable below {recovery_point}{}",
+    names::log(*segment),
     next_good.map_or(String::new(), |next| format!("; whole batches go on at offset {next}"))
 )]
 pub struct Corruption {

@@ -67,13 +67,40 @@ pub enum Event {
     },
 }
 
+/// One line for a log, without the directory.
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DirectoryFailed { cause } => write!(f, "failed, and takes no appends any more: {cause}"),
+            Self::JournalMade { bytes } => write!(f, "has a commit journal of {bytes} bytes"),
+            Self::JournalRefused { cause } => write!(f, "has no commit journal, and syncs each segment: {cause}"),
+            Self::DiskFull => f.write_str("its disk is full: appends are refused until there is space"),
+            Self::DiskHasSpace => f.write_str("its disk takes writes again"),
+            Self::RingRefused { cause } => write!(f, "writes by plain system calls, without io_uring: {cause}"),
+            Self::SegmentsRemoved { partition, segments, bytes } => {
+                write!(f, "{partition}: retention removed {segments} segments of {bytes} bytes")
+            }
+            Self::Compacted { partition, stats } => {
+                let CleanerStats { bytes_read, bytes_written, messages_read, messages_written, .. } = stats;
+                write!(
+                    f,
+                    "{partition}: compacted {bytes_read} bytes, {messages_read} records, to {bytes_written} bytes, \
+                     {messages_written} records"
+                )
+            }
+            Self::MaintenanceFailed { cause } => write!(f, "upkeep failed: {cause}"),
+            Self::SlowSync { took } => write!(f, "a sync took {} ms", took.as_millis()),
+        }
+    }
+}
+
 /// A host's function for [`Event`]s: it gets the number of the directory, as it was given to the open, and what happened. It is
 /// called by the directory's threads within half a second, or by [`LogManager::poll`](crate::LogManager::poll), and should
 /// return soon: appends are not durable meanwhile.
 ///
 /// ```
 /// use duramen::{EventHandler, ManagerOptions};
-/// let events = EventHandler::new(|directory, event| eprintln!("log directory {directory}: {event:?}"));
+/// let events = EventHandler::new(|directory, event| eprintln!("log directory {directory}: {event}"));
 /// let options = ManagerOptions { events, ..ManagerOptions::default() };
 /// # let _ = options;
 /// ```
@@ -123,5 +150,22 @@ impl Events {
         if let Some(handle) = &self.handler.0 {
             self.take().into_iter().for_each(|event| handle(self.directory, event));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn events_say_what_happened_in_one_line() {
+        let partition = TopicPartition::new("orders", 3).unwrap();
+        let removed = Event::SegmentsRemoved { partition: partition.clone(), segments: 2, bytes: 7000 };
+        assert_eq!(removed.to_string(), "orders-3: retention removed 2 segments of 7000 bytes");
+        let stats = CleanerStats { bytes_read: 900, bytes_written: 100, messages_read: 9, ..CleanerStats::default() };
+        let compacted = Event::Compacted { partition, stats };
+        assert_eq!(compacted.to_string(), "orders-3: compacted 900 bytes, 9 records, to 100 bytes, 0 records");
+        assert_eq!(Event::SlowSync { took: Duration::from_micros(1_500_900) }.to_string(), "a sync took 1500 ms");
     }
 }

@@ -14,7 +14,7 @@ use duramen::{
     CleanerOptions, DirectoryOptions, Durability, EventHandler, HighWatermarkPolicy, LogManager, Maintenance,
     ManagerOptions, OpenError,
 };
-use std::{io, net::SocketAddr, path::Path, sync::Arc};
+use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, task::spawn_blocking};
 
 /// The broker could not be started, or not be ended in order.
@@ -126,9 +126,13 @@ fn open_topics(config: Arc<BrokerConfig>) -> Result<Topics, StartError> {
         return Err(StartError::NoDirectory);
     }
     let directories: Vec<&Path> = config.directories.iter().map(AsRef::as_ref).collect();
-    let manager = Arc::new(LogManager::open(&directories, options(&config))?);
+    let manager = Arc::new(open_logs(&directories, options(&config))?);
     for (directory, report) in directories.iter().zip(manager.reports()) {
-        let how = if report.clean { "was closed in order" } else { "is recovered where needed" };
+        let how = if report.clean {
+            "was closed in order"
+        } else {
+            "is new or was not closed in order: its logs are recovered"
+        };
         note(format_args!("{} {how}", directory.display()));
     }
     let (host, port) = config.advertised();
@@ -152,8 +156,21 @@ fn open_topics(config: Arc<BrokerConfig>) -> Result<Topics, StartError> {
     Ok(Topics::open(manager, metadata, config)?)
 }
 
+/// Waits for another owner, as long as the engine does, and says so.
+fn open_logs(directories: &[&Path], options: ManagerOptions) -> Result<LogManager, OpenError> {
+    let at_once = DirectoryOptions { lock_timeout: Duration::ZERO, ..options.directory.clone() };
+    match LogManager::open(directories, ManagerOptions { directory: at_once, ..options.clone() }) {
+        Err(error @ OpenError::Locked { .. }) => {
+            note(format_args!("{error}; waiting for {} s", options.directory.lock_timeout.as_secs()));
+            LogManager::open(directories, options)
+        }
+        opened => opened,
+    }
+}
+
 fn options(config: &BrokerConfig) -> ManagerOptions {
     let upkeep = &config.upkeep;
+    let directories = config.directories.clone();
     let cleaner = CleanerOptions {
         dedupe_buffer_bytes: upkeep.dedupe_buffer_bytes,
         io_buffer_bytes: upkeep.io_buffer_bytes,
@@ -178,7 +195,10 @@ fn options(config: &BrokerConfig) -> ManagerOptions {
             cleaner: upkeep.cleaner_enable.then_some(cleaner),
             bytes_per_second: upkeep.bytes_per_second,
         }),
-        events: EventHandler::new(|directory, event| note(format_args!("log directory {directory}: {event:?}"))),
+        events: EventHandler::new(move |directory, event| match directories.get(directory) {
+            Some(path) => note(format_args!("{}: {event}", path.display())),
+            None => note(event),
+        }),
         ..ManagerOptions::default()
     }
 }

@@ -10,7 +10,7 @@ use crate::{
         names::{JOURNAL, JOURNAL_DIRECTORY},
         uuid::Uuid,
     },
-    storage::{self, Access, BufferPool, EndedWrite, File, Op, Queue, QueuedWrite, Storage, StorageError, Wait, queue},
+    storage::{self, Access, BufferPool, File, Op, Storage, StorageError},
 };
 use std::{io, path::Path, sync::Arc};
 
@@ -18,8 +18,6 @@ use std::{io, path::Path, sync::Arc};
 const UNFINISHED: &str = "journal/ring.tmp";
 /// Bytes of zeros written at once.
 const ZEROS_BYTES: usize = 1 << 20;
-/// Writes of zeros in flight.
-const ZEROS_IN_FLIGHT: usize = 8;
 /// The first block's number.
 pub(super) const FIRST_SEQUENCE: u64 = 1;
 
@@ -53,7 +51,7 @@ impl JournalFile {
         let end = bytes.max(2 * BLOCKS_AT) / page * page;
         let anchor = Anchor { id, number: 1, sequence: FIRST_SEQUENCE, position: BLOCKS_AT, end };
         let cached = storage.open(unfinished, Access::Create)?;
-        fill_with_zeros(storage, unfinished, end)?;
+        fill_with_zeros(&**storage, unfinished, end)?;
         storage::write_at(&**storage, &cached, anchor_at(anchor.number), &anchor.encode())
             .and_then(|()| storage::sync(&**storage, &cached))
             .map_err(|error| StorageError::new("write the anchor of", unfinished, error))?;
@@ -96,35 +94,21 @@ fn anchor_at(number: u64) -> u64 {
 }
 
 /// Writes the file once, past the page cache where that can be had.
-fn fill_with_zeros(storage: &Arc<dyn Storage>, path: &Path, end: u64) -> Result<(), StorageError> {
+fn fill_with_zeros(storage: &dyn Storage, path: &Path, end: u64) -> Result<(), StorageError> {
     let named = |error| StorageError::new("allocate", path, error);
-    let file = Arc::new(storage.open_direct(path)?);
-    let piece = u64::try_from(ZEROS_BYTES).unwrap_or(u64::MAX).min(end);
-    let pool = BufferPool::new(ZEROS_BYTES);
-    let len = usize::try_from(piece).unwrap_or(ZEROS_BYTES);
-    let mut zeros = pool.take(len).ok_or_else(|| named(io::ErrorKind::OutOfMemory.into()))?;
-    let filled = zeros.append(&vec![0; len]);
+    let file = storage.open_direct(path)?;
+    let mut zeros =
+        BufferPool::new(ZEROS_BYTES).take(ZEROS_BYTES).ok_or_else(|| named(io::ErrorKind::OutOfMemory.into()))?;
+    let filled = zeros.append(&vec![0; ZEROS_BYTES]);
     debug_assert!(filled, "the buffer was made for it");
-    let mut queue = queue(storage, u32::try_from(ZEROS_IN_FLIGHT).unwrap_or(1)).map_err(named)?;
+    let zeros = zeros.share();
     let mut at = 0;
-    while at < end || queue.in_flight() > 0 {
-        while at < end && queue.in_flight() < ZEROS_IN_FLIGHT {
-            let len = usize::try_from(piece.min(end - at)).unwrap_or(0);
-            let (file, buffer) = (Arc::clone(&file), zeros.share());
-            queue.submit(QueuedWrite { file, at, buffer, range: 0..len, durable: false, tag: 0 });
-            at += piece;
-        }
-        for ended in reap(&mut *queue) {
-            ended.result.map_err(named)?;
-        }
+    while at < end {
+        let len = usize::try_from(end - at).unwrap_or(usize::MAX).min(ZEROS_BYTES);
+        storage::write_at(storage, &file, at, zeros.filled().get(..len).unwrap_or_default()).map_err(named)?;
+        at += u64::try_from(len).unwrap_or(u64::MAX);
     }
     Ok(())
-}
-
-fn reap(queue: &mut dyn Queue) -> Vec<EndedWrite> {
-    let mut ended = Vec::new();
-    queue.reap(Wait::UntilWoken, &mut ended);
-    ended
 }
 
 /// The anchor that holds; `None` where there is no journal. What is left of one that was never finished is removed.
