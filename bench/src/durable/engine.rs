@@ -43,16 +43,6 @@ fn journal_only(options: ManagerOptions, partitions: usize) -> Result<ManagerOpt
     Ok(ManagerOptions { journal_bytes: JOURNAL_ONLY_BYTES, gather_bytes, piece_bytes, ..options })
 }
 
-/// Makes the memory of each partition's first piece, which is large here, before it is measured.
-fn touch(partitions: &[Arc<Partition>]) -> Result<(), Failure> {
-    let policy = ValidationPolicy::from_config(&LogConfig::default());
-    for partition in partitions {
-        let batch = validate(shapes::batch_of(1024)?, &policy, NOW_MS)?;
-        partition.append_as_leader(batch, AppendAsLeader::new(0, NOW_MS), Durability::Flushed)?.wait(None)?;
-    }
-    Ok(())
-}
-
 /// Every append is validated, as a broker would.
 struct Engine {
     manager: LogManager,
@@ -82,16 +72,20 @@ impl Engine {
             partition.with(|log| log.assign_epoch_start_offset(0, 0))??;
         }
         manager.prepare()?;
-        if with == With::JournalOnly {
-            touch(&partitions)?;
-        }
         let tail = (with == With::Consumers)
             .then(|| Tail::start(&partitions, setup.consumer_threads, setup.case.batch_bytes))
             .transpose()?;
         let is_kept_up = with == With::Upkeep || setup.segment_bytes.is_some();
         let upkeep = is_kept_up.then(|| Upkeep::start(&partitions)).transpose()?;
         let policy = ValidationPolicy::from_config(&LogConfig::default());
-        Ok(Self { manager, partitions, policy, tail, upkeep })
+        let engine = Self { manager, partitions, policy, tail, upkeep };
+        if with == With::JournalOnly {
+            // Makes the memory of each partition's first piece, which is large here, before it is measured.
+            for number in 0..count {
+                engine.append(number, &mut shapes::batch_of(setup.case.batch_bytes)?)?.wait(None)?;
+            }
+        }
+        Ok(engine)
     }
 
     /// The bytes are the host's, as those of a request that came in.

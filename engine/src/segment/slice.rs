@@ -21,11 +21,9 @@ use std::{
 pub struct FileSlice {
     file: Arc<File>,
     position: u64,
-    /// Bytes from `position` on that lie in the file; those that were in memory follow them.
+    /// Bytes from `position` on that lie in the file, behind the slice's end too; those that were in memory follow them.
     in_file: u64,
     len: u64,
-    /// Bytes that follow it in the file, as many as it has itself at most.
-    behind: u64,
     memory: Option<Arc<[MemoryPart]>>,
 }
 
@@ -80,10 +78,8 @@ enum Place {
 impl FileSlice {
     /// Of a log of `size` bytes, of which those from the tail's first part on are in memory.
     pub(crate) fn new(file: Arc<File>, position: u64, len: u64, size: u64, tail: Vec<TailPart>) -> Self {
-        let file_end = tail.first().map_or(size, |first| first.start);
-        let in_file = file_end.saturating_sub(position).min(len);
+        let in_file = tail.first().map_or(size, |first| first.start).saturating_sub(position);
         let end = position + len;
-        let behind = file_end.saturating_sub(end).min(len);
         let mut memory = Vec::with_capacity(tail.len());
         for part in tail {
             let filled = part.start + u64::try_from(part.buffer.filled().len()).unwrap_or(0);
@@ -95,7 +91,7 @@ impl FileSlice {
             }
         }
         let memory = (!memory.is_empty()).then(|| memory.into());
-        Self { file, position, in_file, len, behind, memory }
+        Self { file, position, in_file, len, memory }
     }
 
     /// Where the slice begins in its log file, in bytes.
@@ -119,9 +115,7 @@ impl FileSlice {
     /// Its first `len` bytes; all of it if it is shorter.
     #[must_use]
     pub fn prefix(&self, len: u64) -> Self {
-        let len = len.min(self.len);
-        let behind = (self.in_file.saturating_sub(len) + self.behind).min(len);
-        Self { len, in_file: self.in_file.min(len), behind, ..self.clone() }
+        Self { len: len.min(self.len), ..self.clone() }
     }
 
     /// What it consists of now, in order.
@@ -150,7 +144,7 @@ impl FileSlice {
             return None;
         }
         if skip < self.in_file {
-            return Some(Place::File(self.in_file - skip));
+            return Some(Place::File(self.in_file.min(self.len) - skip));
         }
         let parts = self.memory.as_ref()?;
         let after = parts.partition_point(|part| part.at <= skip);
@@ -176,9 +170,14 @@ impl FileSlice {
                 Place::Memory(bytes) => u64::try_from(bytes.len()).unwrap_or(u64::MAX),
             };
         }
-        if self.behind > 0 {
-            storage::read_ahead(&self.file, self.position + self.len, self.behind);
+        if self.behind() > 0 {
+            storage::read_ahead(&self.file, self.position + self.len, self.behind());
         }
+    }
+
+    /// Bytes that follow it in its file, as many as it has itself at most.
+    fn behind(&self) -> u64 {
+        self.in_file.saturating_sub(self.len).min(self.len)
     }
 
     /// Sends what is left of the slice after `sent` bytes, by `sendfile` as far as it lies in the file, until all is sent
@@ -267,16 +266,16 @@ mod tests {
             };
             FileSlice::new(Arc::clone(&file), position, len, 1000, tail.iter().map(part).collect())
         };
-        assert_eq!(behind(0, 100, &[]).behind, 100);
-        assert_eq!(behind(0, 600, &[]).behind, 400);
-        assert_eq!(behind(900, 100, &[]).behind, 0);
-        assert_eq!(behind(0, 600, &[]).prefix(450).behind, 450);
-        assert_eq!(behind(0, 600, &[]).prefix(900).behind, 400);
+        assert_eq!(behind(0, 100, &[]).behind(), 100);
+        assert_eq!(behind(0, 600, &[]).behind(), 400);
+        assert_eq!(behind(900, 100, &[]).behind(), 0);
+        assert_eq!(behind(0, 600, &[]).prefix(450).behind(), 450);
+        assert_eq!(behind(0, 600, &[]).prefix(900).behind(), 400);
         // From 900 on it is in memory.
-        assert_eq!(behind(0, 600, &[900]).behind, 300);
-        assert_eq!(behind(700, 200, &[900]).behind, 0);
-        assert_eq!(behind(700, 300, &[900]).behind, 0);
-        assert_eq!(behind(700, 300, &[900]).prefix(150).behind, 50);
+        assert_eq!(behind(0, 600, &[900]).behind(), 300);
+        assert_eq!(behind(700, 200, &[900]).behind(), 0);
+        assert_eq!(behind(700, 300, &[900]).behind(), 0);
+        assert_eq!(behind(700, 300, &[900]).prefix(150).behind(), 50);
         behind(700, 300, &[900]).read_ahead();
     }
 }

@@ -14,7 +14,7 @@ use duramen::{
     CleanerOptions, DirectoryOptions, Durability, EventHandler, HighWatermarkPolicy, LogManager, Maintenance,
     ManagerOptions, OpenError,
 };
-use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, path::Path, sync::Arc};
 use tokio::{net::TcpListener, task::spawn_blocking};
 
 /// The broker could not be started, or not be ended in order.
@@ -126,7 +126,7 @@ fn open_topics(config: Arc<BrokerConfig>) -> Result<Topics, StartError> {
         return Err(StartError::NoDirectory);
     }
     let directories: Vec<&Path> = config.directories.iter().map(AsRef::as_ref).collect();
-    let manager = Arc::new(open_logs(&directories, options(&config))?);
+    let manager = Arc::new(LogManager::open(&directories, options(&config))?);
     for (directory, report) in directories.iter().zip(manager.reports()) {
         let how = if report.clean {
             "was closed in order"
@@ -154,18 +154,6 @@ fn open_topics(config: Arc<BrokerConfig>) -> Result<Topics, StartError> {
         manager.prepare()?;
     }
     Ok(Topics::open(manager, metadata, config)?)
-}
-
-/// Waits for another owner, as long as the engine does, and says so.
-fn open_logs(directories: &[&Path], options: ManagerOptions) -> Result<LogManager, OpenError> {
-    let at_once = DirectoryOptions { lock_timeout: Duration::ZERO, ..options.directory.clone() };
-    match LogManager::open(directories, ManagerOptions { directory: at_once, ..options.clone() }) {
-        Err(error @ OpenError::Locked { .. }) => {
-            note(format_args!("{error}; waiting for {} s", options.directory.lock_timeout.as_secs()));
-            LogManager::open(directories, options)
-        }
-        opened => opened,
-    }
 }
 
 fn options(config: &BrokerConfig) -> ManagerOptions {

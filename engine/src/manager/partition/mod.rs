@@ -387,7 +387,7 @@ impl Partition {
             state.marks.append(offsets.log_end, 1);
         }
         wakes.append(self.publish(state));
-        wakes.append(self.watch.advance(&[(Position::Flushed, state.marks.at(offsets.recovery_point))]));
+        self.watch.advance_with(&[(Position::Flushed, state.marks.at(offsets.recovery_point))], &mut wakes);
         wakes
     }
 
