@@ -564,6 +564,34 @@ fn stray_partition_leaves_and_goes_only_when_told_to() {
 }
 
 #[test]
+fn directories_opened_before_one_that_cannot_be_opened_need_no_recovery_the_next_time() {
+    let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let paths = [first.path(), second.path()];
+    let impatient = ManagerOptions {
+        directory: DirectoryOptions { lock_timeout: Duration::ZERO, ..options().directory },
+        ..options()
+    };
+    let manager = LogManager::open(&paths, impatient.clone()).unwrap();
+    append(&manager.get_or_create(&orders(0), &LogConfig::default()).unwrap(), b"kept", Durability::Flushed);
+    manager.close().unwrap();
+
+    let other_owner = LogDirectory::open(second.path()).unwrap();
+    let locked = LogManager::open(&paths, impatient.clone()).unwrap_err();
+    assert!(matches!(&locked, OpenError::Locked { path } if path == second.path()), "{locked}");
+    other_owner.close().unwrap();
+
+    std::fs::create_dir(second.path().join("orders-0")).unwrap();
+    let twice = LogManager::open(&paths, impatient.clone()).unwrap_err();
+    assert!(matches!(&twice, OpenError::Duplicate { partition } if *partition == orders(0)), "{twice}");
+    std::fs::remove_dir(second.path().join("orders-0")).unwrap();
+
+    let manager = LogManager::open(&paths, impatient).unwrap();
+    assert!(manager.reports().iter().all(|report| report.clean), "{:?}", manager.reports());
+    let orders = manager.get_or_create(&orders(0), &LogConfig::default()).unwrap();
+    assert_eq!(values(&orders, 0), [b"kept"]);
+}
+
+#[test]
 fn load_tells_of_each_log_how_far_its_recovery_is() {
     let disk = SimDisk::new(14);
     let manager = on(&disk, polled());

@@ -107,14 +107,14 @@ impl LogManager {
     /// Opens log directories with the best backend there is, and makes those that do not exist.
     ///
     /// # Errors
-    /// [`OpenError`] of the first directory that cannot be opened.
+    /// [`OpenError`] of the first directory that cannot be opened, [`OpenError::Duplicate`]. Those opened before are closed in order:
+    /// one that needed no recovery needs none the next time.
     pub fn open(paths: &[&Path], options: ManagerOptions) -> Result<Self, OpenError> {
         let limit = options.directory.open_files.unwrap_or_else(|| OpenFiles::default().limit() / paths.len().max(1));
         let each = DirectoryOptions { open_files: Some(limit), ..options.directory.clone() };
         let open =
             |path: &&Path| LogDirectory::open_with(path, each.clone()).map(|directory| (path.to_path_buf(), directory));
-        let directories = paths.iter().map(open).collect::<Result<Vec<_>, _>>()?;
-        Self::assemble(directories, options)
+        Self::assemble(paths.iter().map(open), options)
     }
 
     /// Opens log directories on storages of the host's.
@@ -122,20 +122,20 @@ impl LogManager {
     /// # Errors
     /// As [`LogManager::open`].
     pub fn open_on(storages: Vec<Arc<dyn Storage>>, options: ManagerOptions) -> Result<Self, OpenError> {
-        let open = |storage| {
-            LogDirectory::open_on(storage, options.directory.clone()).map(|directory| (PathBuf::new(), directory))
-        };
-        let directories = storages.into_iter().map(open).collect::<Result<Vec<_>, _>>()?;
-        Self::assemble(directories, options)
+        let each = options.directory.clone();
+        let open = |storage| LogDirectory::open_on(storage, each.clone()).map(|directory| (PathBuf::new(), directory));
+        Self::assemble(storages.into_iter().map(open), options)
     }
 
-    fn assemble(homes: Vec<(PathBuf, LogDirectory)>, options: ManagerOptions) -> Result<Self, OpenError> {
-        let mut all: Vec<_> = homes.iter().flat_map(|(_, home)| home.partitions()).collect();
-        all.sort_unstable();
-        if let Some(pair) = all.windows(2).find(|pair| pair.first() == pair.last())
-            && let Some(partition) = pair.first()
-        {
-            return Err(OpenError::Duplicate { partition: (*partition).clone() });
+    fn assemble(
+        opening: impl Iterator<Item = Result<(PathBuf, LogDirectory), OpenError>>,
+        options: ManagerOptions,
+    ) -> Result<Self, OpenError> {
+        let mut homes = Vec::new();
+        if let Err(error) = open_each(opening, &mut homes) {
+            // What is wrong is said already. One that cannot be closed is recovered by the next open.
+            homes.into_iter().for_each(|(_, home)| drop(home.close()));
+            return Err(error);
         }
         let directories =
             homes.into_iter().enumerate().map(|(number, (path, home))| start(number, path, home, &options));
@@ -356,6 +356,23 @@ fn close(directory: &Directory) -> Result<(), OpenError> {
             None => Ok(Journal::remove(storage)?),
         }
     })
+}
+
+/// Opens directories one after the other, as long as no partition is in two.
+fn open_each(
+    mut opening: impl Iterator<Item = Result<(PathBuf, LogDirectory), OpenError>>,
+    homes: &mut Vec<(PathBuf, LogDirectory)>,
+) -> Result<(), OpenError> {
+    opening.try_for_each(|opened| {
+        homes.push(opened?);
+        Ok::<(), OpenError>(())
+    })?;
+    let mut all: Vec<_> = homes.iter().flat_map(|(_, home)| home.partitions()).collect();
+    all.sort_unstable();
+    match all.windows(2).find(|pair| pair.first() == pair.last()).and_then(|pair| pair.first()) {
+        Some(partition) => Err(OpenError::Duplicate { partition: (*partition).clone() }),
+        None => Ok(()),
+    }
 }
 
 fn start(number: usize, path: PathBuf, home: LogDirectory, options: &ManagerOptions) -> Arc<Directory> {
