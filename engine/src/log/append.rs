@@ -1,9 +1,7 @@
 //! Appending: what a leader takes from producers, and what a follower takes from its leader.
 
 use super::{
-    Log, LogError,
-    epochs::EpochCache,
-    open,
+    Log, LogError, open,
     producers::{Claims, CompletedTxn, VerificationGuard},
     roll::{self, ActiveSegment},
     state::LogOffsetMetadata,
@@ -341,14 +339,14 @@ impl Log {
         if headers.iter().all(|header| header.leader_epoch().is_none_or(|epoch| is_known(header, epoch))) {
             return Ok(());
         }
-        let known = Arc::clone(&self.shared.read().epochs);
-        let mut epochs = EpochCache::clone(&known);
+        let known = self.shared.read().epochs.clone();
+        let mut epochs = known.clone();
         for header in headers {
             if let Some(epoch) = header.leader_epoch() {
                 epochs.assign(epoch, header.base_offset());
             }
         }
-        if epochs == *known { Ok(()) } else { self.add_epochs(epochs, &known) }
+        if epochs == known { Ok(()) } else { self.add_epochs(epochs, &known) }
     }
 
     /// Takes note of all batches of a set; the transactions that they end.

@@ -37,7 +37,7 @@ pub(crate) fn create(
     for dir in &dirs {
         if made(storage.create_dir(dir))?.is_some() {
             let preallocate = config.preallocate.then_some(u64::from(config.segment_bytes));
-            Segment::create(storage, dir, 0, IndexLimits::from_config(config), preallocate)?;
+            Segment::create(storage, dir.as_path(), 0, IndexLimits::from_config(config), preallocate)?;
             create_epoch_file(&**storage, dir)?;
             new.push(dir.as_path());
         }

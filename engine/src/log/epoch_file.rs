@@ -12,7 +12,6 @@ use crate::{
     segment::SegmentError,
     storage::{self, File, Replacement},
 };
-use std::sync::Arc;
 
 /// What the checkpoint file of a log has of its epochs.
 #[derive(Debug, Default)]
@@ -59,7 +58,7 @@ impl Log {
 
     fn note_epochs(&mut self, epochs: EpochCache) {
         self.latest_epoch = epochs.entries().last().copied();
-        self.shared.write().epochs = Arc::new(epochs);
+        self.shared.write().epochs = epochs;
     }
 
     /// Begins to write what the file lacks: before the active segment gets a successor, and before the log is closed.
@@ -83,7 +82,7 @@ impl Log {
 
     /// Writes the epochs as they are. Like Kafka's, a `new` file without an epoch is empty.
     pub(super) fn write_epochs(&self, new: bool) -> Result<(), LogError> {
-        let epochs = Arc::clone(&self.shared.read().epochs);
+        let epochs = self.shared.read().epochs.clone();
         let is_empty = new && epochs.entries().is_empty();
         let bytes = if is_empty { Vec::new() } else { checkpoint::encode_epochs(epochs.entries()) };
         let path = self.dir.join(names::LEADER_EPOCH_CHECKPOINT);

@@ -6,21 +6,25 @@ use crate::{
     format::{batch::BatchHeader, checkpoint::EpochEntry},
     types::{LeaderEpoch, Offset},
 };
+use std::sync::Arc;
 
-/// The epochs of one partition (`LeaderEpochFileCache`).
+/// The epochs of one partition (`LeaderEpochFileCache`). A clone costs nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct EpochCache {
-    entries: Vec<EpochEntry>,
+    entries: Arc<[EpochEntry]>,
 }
 
 impl EpochCache {
     /// Takes entries as a checkpoint holds them; those that conflict with later ones go.
     pub(crate) fn new(entries: impl IntoIterator<Item = EpochEntry>) -> Self {
-        let mut cache = Self::default();
+        let mut kept: Vec<EpochEntry> = Vec::new();
         for entry in entries {
-            cache.assign(entry.epoch, entry.start_offset);
+            if !last_covers(&kept, &entry) {
+                kept.retain(|earlier| is_before(earlier, &entry));
+                kept.push(entry);
+            }
         }
-        cache
+        Self { entries: kept.into() }
     }
 
     pub(crate) fn entries(&self) -> &[EpochEntry] {
@@ -31,18 +35,14 @@ impl EpochCache {
         self.entries.last().map(|entry| entry.epoch)
     }
 
-    /// Whether it is the latest epoch that is known to hold from `start_offset` on.
-    pub(crate) fn covers(&self, epoch: LeaderEpoch, start_offset: Offset) -> bool {
-        self.entries.last().is_some_and(|last| last.epoch == epoch && start_offset >= last.start_offset)
-    }
-
     /// Records that `epoch` begins at `start_offset`, and forgets what contradicts it; whether anything changed.
     pub(crate) fn assign(&mut self, epoch: LeaderEpoch, start_offset: Offset) -> bool {
-        if self.covers(epoch, start_offset) {
+        let entry = EpochEntry { epoch, start_offset };
+        if last_covers(&self.entries, &entry) {
             return false;
         }
-        self.entries.retain(|entry| entry.epoch < epoch && entry.start_offset < start_offset);
-        self.entries.push(EpochEntry { epoch, start_offset });
+        self.entries =
+            self.entries.iter().filter(|earlier| is_before(earlier, &entry)).chain([&entry]).copied().collect();
         true
     }
 
@@ -95,9 +95,12 @@ impl EpochCache {
 
     /// Forgets the epochs that begin at or above `end_offset`; whether there were any.
     pub(crate) fn truncate_from_end(&mut self, end_offset: Offset) -> bool {
-        let before = self.entries.len();
-        self.entries.retain(|entry| entry.start_offset < end_offset);
-        self.entries.len() != before
+        let is_below = |entry: &EpochEntry| entry.start_offset < end_offset;
+        let changed = !self.entries.iter().all(is_below);
+        if changed {
+            self.entries = self.entries.iter().copied().filter(is_below).collect();
+        }
+        changed
     }
 
     /// Forgets the epochs that end at or below `start_offset`; the one that covers it begins there from now on.
@@ -107,12 +110,23 @@ impl EpochCache {
             return false;
         };
         let changed = covering > 0 || self.entries.first().is_some_and(|entry| entry.start_offset != start_offset);
-        self.entries.drain(..covering);
-        if let Some(first) = self.entries.first_mut() {
-            first.start_offset = start_offset;
+        if changed {
+            let moved =
+                |entry: &EpochEntry| EpochEntry { start_offset: entry.start_offset.max(start_offset), ..*entry };
+            self.entries = self.entries.iter().skip(covering).map(moved).collect();
         }
         changed
     }
+}
+
+/// Whether the last of these is the entry's epoch, from where the entry begins or before.
+fn last_covers(entries: &[EpochEntry], entry: &EpochEntry) -> bool {
+    entries.last().is_some_and(|last| last.epoch == entry.epoch && entry.start_offset >= last.start_offset)
+}
+
+/// Whether an entry does not contradict a later one.
+fn is_before(entry: &EpochEntry, later: &EpochEntry) -> bool {
+    entry.epoch < later.epoch && entry.start_offset < later.start_offset
 }
 
 #[cfg(test)]

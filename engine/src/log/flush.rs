@@ -2,7 +2,7 @@
 
 use super::{
     Log, LogError,
-    state::{LogOffsetMetadata, LogOffsets, Segments},
+    state::{LogOffsetMetadata, LogOffsets},
 };
 use crate::{
     segment::{Gather, IndexLimits, Segment, SegmentError},
@@ -109,12 +109,12 @@ impl Log {
         let config = self.config();
         let preallocate = config.preallocate.then_some(u64::from(config.segment_bytes));
         let limits = IndexLimits::from_config(&config);
-        let segment = Segment::create(&self.shared.storage, &self.dir, base_offset, limits, preallocate)
+        let segment = Segment::create(&self.shared.storage, Arc::clone(&self.dir), base_offset, limits, preallocate)
             .map_err(SegmentError::from)?;
         self.storage().sync_dir(&self.dir).map_err(|error| self.poison(error))?;
         active.release_index();
         let mut view = self.shared.write();
-        let mut segments = Segments::clone(view.segments());
+        let mut segments = view.segments().clone();
         segments.insert(Arc::new(segment));
         view.set_segments(segments);
         view.log_end = LogOffsetMetadata { offset: base_offset, segment_base_offset: base_offset, position: 0 };

@@ -65,7 +65,7 @@ impl Log {
 
     /// Why the log takes nothing any more, if that is so.
     pub(crate) fn poison_cause(&self) -> Option<String> {
-        self.poisoned.clone()
+        self.poisoned.as_deref().map(str::to_owned)
     }
 
     /// How often the log was cut: what is known of its end holds only as long as this stays.

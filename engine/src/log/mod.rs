@@ -64,7 +64,7 @@ use retire::Retired;
 use snapshots::Snapshots;
 use state::Shared;
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Weak},
 };
 
@@ -98,7 +98,7 @@ pub struct Log {
     /// The newest epoch and where it begins.
     latest_epoch: Option<EpochEntry>,
     checkpoints: Arc<Checkpoints>,
-    dir: PathBuf,
+    dir: Arc<Path>,
     snapshots: Snapshots,
     producers: ProducerState,
     jitter_seed: u64,
@@ -112,7 +112,7 @@ pub struct Log {
     retired: Retired,
     /// Alive while a cleaning goes on.
     cleaning: Weak<cleaner::Claim>,
-    poisoned: Option<String>,
+    poisoned: Option<Box<str>>,
     /// Whether a commit journal may have frames of this log.
     in_journal: bool,
     /// How often the log was cut.
@@ -145,7 +145,7 @@ impl Log {
     fn assemble(
         shared: Arc<Shared>,
         checkpoints: Arc<Checkpoints>,
-        dir: PathBuf,
+        dir: Arc<Path>,
         snapshots: Snapshots,
         producers: ProducerState,
         options: &OpenOptions,
@@ -232,7 +232,7 @@ impl Log {
     fn check_writable(&self) -> Result<(), LogError> {
         match (&self.poisoned, self.checkpoints.failure()) {
             (None, None) => Ok(()),
-            (Some(cause), _) => Err(LogError::Poisoned { cause: cause.clone() }),
+            (Some(cause), _) => Err(LogError::Poisoned { cause: cause.to_string() }),
             (None, Some(cause)) => Err(LogError::Poisoned { cause: cause.to_string() }),
         }
     }
@@ -241,7 +241,7 @@ impl Log {
     fn poison<E: Into<LogError>>(&mut self, error: E) -> LogError {
         let error = error.into();
         if self.poisoned.is_none() {
-            self.poisoned = Some(error.to_string());
+            self.poisoned = Some(error.to_string().into());
             self.shared.write().failed = true;
             // It has to live only as long as the pages that it warns of, so it is not synced; and that a disk which has
             // just failed may not take it is no second failure.

@@ -1,8 +1,7 @@
 //! What moves beside appends: high watermark, log start and leader epochs.
 
-use super::{Log, LogError, epochs::EpochCache};
+use super::{Log, LogError};
 use crate::types::{LeaderEpoch, Offset};
-use std::sync::Arc;
 
 impl Log {
     /// Records that an epoch of a new leader begins at the log end, durably, before it appends anything
@@ -19,9 +18,9 @@ impl Log {
         }
         let (known, log_end) = {
             let view = self.shared.read();
-            (Arc::clone(&view.epochs), view.log_end.offset)
+            (view.epochs.clone(), view.log_end.offset)
         };
-        let mut epochs = EpochCache::clone(&known);
+        let mut epochs = known.clone();
         match epochs.assign(epoch, start_offset) {
             false => Ok(()),
             // No open keeps an epoch that begins at the end and has no batch.
@@ -81,7 +80,7 @@ impl Log {
             return Ok(false);
         }
         self.flush_up_to(offset)?;
-        let mut epochs = EpochCache::clone(&self.shared.read().epochs);
+        let mut epochs = self.shared.read().epochs.clone();
         if epochs.truncate_from_start(offset) {
             self.publish_epochs(epochs)?;
         }

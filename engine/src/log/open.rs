@@ -85,7 +85,7 @@ pub(super) struct Opening<'a> {
     pub(super) storage: &'a Arc<dyn Storage>,
     checkpoints: &'a Arc<Checkpoints>,
     partition: &'a TopicPartition,
-    dir: PathBuf,
+    dir: Arc<Path>,
     pub(super) options: &'a OpenOptions,
     limits: IndexLimits,
     report: RecoveryReport,
@@ -104,7 +104,7 @@ pub(super) fn open(
         storage,
         checkpoints,
         partition,
-        dir: PathBuf::from(partition.to_string()),
+        dir: PathBuf::from(partition.to_string()).into(),
         options,
         limits: IndexLimits::from_config(&options.config),
         report: RecoveryReport { clean: options.clean, ..RecoveryReport::default() },
@@ -159,20 +159,19 @@ impl Opening<'_> {
     }
 
     fn segment(&self, base_offset: Offset, size: u64) -> Segment {
-        Segment::open(self.storage, &self.dir, base_offset, self.limits, size)
+        Segment::open(self.storage, Arc::clone(&self.dir), base_offset, self.limits, size)
     }
 
     fn load(&mut self, listing: &Listing, progress: &mut dyn FnMut(RecoveryProgress)) -> Result<Log, Interrupted> {
         let recovery_point = self.checkpoints.recovery_point(self.partition).unwrap_or(0);
-        let mut segments = Segments::default();
-        for (base_offset, found) in &listing.segments {
-            if found.log_bytes > MAX_SEGMENT_BYTES {
-                let value = i64::try_from(found.log_bytes).unwrap_or(i64::MAX);
-                let why = "a log file holds at most 2147483647 bytes";
-                return Err(LogError::InvalidArgument { what: "size of a segment", value, why }.into());
-            }
-            segments.insert(Arc::new(self.segment(*base_offset, found.log_bytes)));
+        if let Some(found) = listing.segments.values().find(|found| found.log_bytes > MAX_SEGMENT_BYTES) {
+            let value = i64::try_from(found.log_bytes).unwrap_or(i64::MAX);
+            let why = "a log file holds at most 2147483647 bytes";
+            return Err(LogError::InvalidArgument { what: "size of a segment", value, why }.into());
         }
+        let found = listing.segments.iter();
+        let mut segments: Segments =
+            found.map(|(base, found)| Arc::new(self.segment(*base, found.log_bytes))).collect();
         if self.options.distrust_cache {
             for segment in segments.iter() {
                 let failed = |error| StorageError::new("read", &segment.files().log(), error);
@@ -180,7 +179,7 @@ impl Opening<'_> {
             }
         }
         recovery::check_old_formats(&segments)?;
-        let mut snapshots = Snapshots::new(self.storage, &self.dir, listing.snapshots.iter().copied());
+        let mut snapshots = Snapshots::new(self.storage, Arc::clone(&self.dir), listing.snapshots.iter().copied());
         let mut epochs = self.read_epochs(listing, &segments)?;
         let log_start = self.log_start(&segments);
         let mut replay = Replay { log_start, ..Replay::default() };
@@ -476,7 +475,7 @@ impl Opening<'_> {
         }
         if segments.active().is_none() {
             let bytes = self.options.config.preallocate.then_some(u64::from(self.options.config.segment_bytes));
-            let segment = Segment::create(self.storage, &self.dir, log_start, self.limits, bytes)?;
+            let segment = Segment::create(self.storage, Arc::clone(&self.dir), log_start, self.limits, bytes)?;
             if self.epochs_on_disk.is_none() && creation::create_epoch_file(&**self.storage, &self.dir)? {
                 self.epochs_on_disk = Some(EpochCache::default());
             }
@@ -509,7 +508,7 @@ impl Opening<'_> {
         view.high_watermark = high_watermark;
         view.first_unstable = replay.producers.first_unstable_offset();
         view.recovery_point = recovery_point.min(log_end);
-        let write_epochs = self.epochs_on_disk.as_ref() != Some(&*view.epochs);
+        let write_epochs = self.epochs_on_disk.as_ref() != Some(&view.epochs);
         let shared = Arc::new(Shared::new(Arc::clone(self.storage), self.partition.clone(), view));
         let log = Log::assemble(
             shared,

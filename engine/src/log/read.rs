@@ -219,7 +219,7 @@ impl LogReader {
         let now = self.shared.read();
         let claimed = view.segments().iter().any(|segment| segment.is_replaced());
         let given_back = !claimed && matches!(error, LogError::Segment(SegmentError::Replaced { .. }));
-        given_back || (claimed && !now.failed) || !Arc::ptr_eq(view.segments(), now.segments())
+        given_back || (claimed && !now.failed) || !view.segments().are(now.segments())
     }
 
     /// Answers a question by time, for a reader that sees as far as `isolation`

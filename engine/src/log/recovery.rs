@@ -78,6 +78,12 @@ impl RecoveryReport {
         *self = Self { clean, files_removed, segments_split, ..Self::default() };
     }
 
+    /// Whether the log was closed in order and its files were as that left them: the open read no batches and changed nothing.
+    #[must_use]
+    pub fn is_as_left(&self) -> bool {
+        *self == Self { clean: true, ..Self::default() }
+    }
+
     /// Whether the open changed nothing but derived files.
     #[must_use]
     pub fn is_whole(&self) -> bool {

@@ -169,7 +169,7 @@ impl Log {
         if self.shared.read().segments().higher(last.base_offset).is_none() {
             self.roll(now_ms)?;
         }
-        let segments = Arc::clone(self.shared.read().segments());
+        let segments = self.shared.read().segments().clone();
         let Some(first_kept) = segments.higher(last.base_offset).map(|segment| segment.base_offset()) else {
             return Ok(Vec::new());
         };
@@ -189,10 +189,8 @@ impl Log {
 
     /// Takes segments out of the log: readers do not find them any more.
     fn forget_segments(&self, segments: &Segments, gone: &[Arc<Segment>]) {
-        let mut left = Segments::clone(segments);
-        for segment in gone {
-            left.remove(segment.base_offset());
-        }
+        let mut left = segments.clone();
+        left.remove_all(gone);
         self.shared.write().set_segments(left);
     }
 }

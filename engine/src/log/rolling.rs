@@ -11,11 +11,7 @@
 //! 2. what the old one gathered, its indexes, the epochs and the snapshot written and synced (the same);
 //! 3. the epochs put in place and the new file given its name, and both synced (two segments, of which the first is durable).
 
-use super::{
-    Log, LogError,
-    snapshots::Changes,
-    state::{LogOffsetMetadata, Segments},
-};
+use super::{Log, LogError, snapshots::Changes, state::LogOffsetMetadata};
 use crate::{
     format::{checkpoint, names},
     segment::{IndexLimits, Segment, SegmentError},
@@ -165,7 +161,7 @@ impl Log {
         let preallocate = config.preallocate.then_some(u64::from(config.segment_bytes));
         let limits = IndexLimits::from_config(&config);
         let storage = &self.shared.storage;
-        let successor = Segment::create_unnamed(storage, &self.dir, base_offset, limits, preallocate);
+        let successor = Segment::create_unnamed(storage, Arc::clone(&self.dir), base_offset, limits, preallocate);
         let successor = Arc::new(successor.map_err(SegmentError::from)?);
         self.snapshots.take(&self.producers);
         let epochs = self.epoch_file.hand_over().then(|| {
@@ -183,7 +179,7 @@ impl Log {
             is_done: AtomicBool::new(false),
         };
         let mut view = self.shared.write();
-        let mut segments = Segments::clone(view.segments());
+        let mut segments = view.segments().clone();
         segments.insert(successor);
         view.set_segments(segments);
         view.log_end = LogOffsetMetadata { offset: base_offset, segment_base_offset: base_offset, position: 0 };

@@ -14,7 +14,7 @@ use crate::{
     types::Offset,
 };
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -33,22 +33,28 @@ enum Change {
 #[derive(Debug)]
 pub(super) struct Changes {
     storage: Arc<dyn Storage>,
-    dir: PathBuf,
+    dir: Arc<Path>,
     left: BTreeMap<Offset, Change>,
 }
 
 /// The snapshot files of one partition, by the offset up to which (exclusive) each holds.
 #[derive(Debug)]
 pub(super) struct Snapshots {
-    offsets: BTreeSet<Offset>,
+    /// Ascending.
+    offsets: Vec<Offset>,
     changes: Changes,
     /// A state as of here or before is not written (`ProducerStateManager.lastSnapOffset`).
     last: Offset,
 }
 
 impl Snapshots {
-    pub(super) fn new(storage: &Arc<dyn Storage>, dir: &Path, offsets: impl IntoIterator<Item = Offset>) -> Self {
-        let changes = Changes { storage: Arc::clone(storage), dir: dir.to_path_buf(), left: BTreeMap::new() };
+    /// Those that there are, ascending.
+    pub(super) fn new(
+        storage: &Arc<dyn Storage>,
+        dir: impl Into<Arc<Path>>,
+        offsets: impl IntoIterator<Item = Offset>,
+    ) -> Self {
+        let changes = Changes { storage: Arc::clone(storage), dir: dir.into(), left: BTreeMap::new() };
         Self { offsets: offsets.into_iter().collect(), changes, last: 0 }
     }
 
@@ -66,7 +72,9 @@ impl Snapshots {
     pub(super) fn take(&mut self, state: &ProducerState) {
         if state.end_offset() > self.last {
             self.changes.left.insert(state.end_offset(), Change::Write(snapshot::encode(&state.snapshot())));
-            self.offsets.insert(state.end_offset());
+            if let Err(place) = self.offsets.binary_search(&state.end_offset()) {
+                self.offsets.insert(place, state.end_offset());
+            }
             self.last = state.end_offset();
         }
     }
@@ -118,14 +126,15 @@ impl Snapshots {
     }
 
     pub(super) fn remove(&mut self, offset: Offset) {
-        if self.offsets.remove(&offset) {
+        if let Ok(place) = self.offsets.binary_search(&offset) {
+            self.offsets.remove(place);
             self.changes.left.insert(offset, Change::Remove);
         }
     }
 
     /// Leaves the file of this offset to the caller.
     pub(super) fn forget(&mut self, offset: Offset) {
-        self.offsets.remove(&offset);
+        self.offsets.retain(|other| *other != offset);
         self.changes.left.remove(&offset);
     }
 

@@ -7,13 +7,9 @@ use crate::{
     storage::Storage,
     types::{Offset, TopicPartition},
 };
-use std::{
-    collections::BTreeMap,
-    ops::Bound,
-    sync::{
-        Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-        atomic::{AtomicI64, Ordering},
-    },
+use std::sync::{
+    Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+    atomic::{AtomicI64, Ordering},
 };
 
 /// A place in the log: the offset, and where in which segment it begins.
@@ -51,62 +47,92 @@ pub struct LogOffsets {
     pub log_end: Offset,
 }
 
-/// The segments of a log by base offset; never empty once the log is open, the active one last.
+/// The segments of a log, ascending by base offset; never empty once the log is open, the active one last. A clone costs
+/// nothing, a change a copy of all references.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Segments(BTreeMap<Offset, Arc<Segment>>);
+pub(crate) struct Segments(Arc<[Arc<Segment>]>);
+
+impl FromIterator<Arc<Segment>> for Segments {
+    /// Takes them as they come: ascending by base offset.
+    fn from_iter<I: IntoIterator<Item = Arc<Segment>>>(ascending: I) -> Self {
+        Self(ascending.into_iter().collect())
+    }
+}
 
 impl Segments {
+    /// Takes the place of one with the same base.
     pub(crate) fn insert(&mut self, segment: Arc<Segment>) {
-        self.0.insert(segment.base_offset(), segment);
+        let base_offset = segment.base_offset();
+        self.0 =
+            self.lower(base_offset).iter().chain([&segment]).chain(self.above(base_offset)).map(Arc::clone).collect();
     }
 
     pub(crate) fn remove(&mut self, base_offset: Offset) {
-        self.0.remove(&base_offset);
+        self.0 = self.lower(base_offset).iter().chain(self.above(base_offset)).map(Arc::clone).collect();
+    }
+
+    /// Removes those that have the bases of these, which ascend.
+    pub(crate) fn remove_all(&mut self, gone: &[Arc<Segment>]) {
+        let is_gone = |base_offset| gone.binary_search_by_key(&base_offset, |gone| gone.base_offset()).is_ok();
+        self.0 = self.0.iter().filter(|segment| !is_gone(segment.base_offset())).map(Arc::clone).collect();
     }
 
     pub(crate) fn first(&self) -> Option<&Arc<Segment>> {
-        self.0.first_key_value().map(|(_, segment)| segment)
+        self.0.first()
     }
 
     pub(crate) fn active(&self) -> Option<&Arc<Segment>> {
-        self.0.last_key_value().map(|(_, segment)| segment)
+        self.0.last()
     }
 
     /// The segment with the greatest base at or below `offset`.
     pub(crate) fn floor(&self, offset: Offset) -> Option<&Arc<Segment>> {
-        self.0.range(..=offset).next_back().map(|(_, segment)| segment)
+        self.0.partition_point(|segment| segment.base_offset() <= offset).checked_sub(1).and_then(|at| self.0.get(at))
     }
 
     /// The segment after the one with this base.
     pub(crate) fn higher(&self, base_offset: Offset) -> Option<&Arc<Segment>> {
-        self.0.range((Bound::Excluded(base_offset), Bound::Unbounded)).next().map(|(_, segment)| segment)
+        self.above(base_offset).first()
     }
 
     pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &Arc<Segment>> {
-        self.0.values()
+        self.0.iter()
     }
 
     pub(crate) fn from(&self, base_offset: Offset) -> impl DoubleEndedIterator<Item = &Arc<Segment>> {
-        self.0.range(base_offset..).map(|(_, segment)| segment)
+        self.0.iter().skip(self.lower(base_offset).len())
     }
 
     /// The segments with a lower base.
     pub(crate) fn below(&self, base_offset: Offset) -> Self {
-        Self(self.0.range(..base_offset).map(|(base, segment)| (*base, Arc::clone(segment))).collect())
+        Self(self.lower(base_offset).into())
+    }
+
+    fn lower(&self, base_offset: Offset) -> &[Arc<Segment>] {
+        self.0.split_at(self.0.partition_point(|segment| segment.base_offset() < base_offset)).0
+    }
+
+    fn above(&self, base_offset: Offset) -> &[Arc<Segment>] {
+        self.0.split_at(self.0.partition_point(|segment| segment.base_offset() <= base_offset)).1
+    }
+
+    /// Whether these are the segments of one moment.
+    pub(crate) fn are(&self, others: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &others.0)
     }
 
     pub(crate) fn bases(&self) -> Vec<Offset> {
-        self.0.keys().copied().collect()
+        self.0.iter().map(|segment| segment.base_offset()).collect()
     }
 }
 
 /// One consistent moment of a log.
 #[derive(Debug, Clone)]
 pub(crate) struct View {
-    segments: Arc<Segments>,
+    segments: Segments,
     /// The last of them; `None` only for a log without a segment, which is never opened.
     active: Option<Arc<Segment>>,
-    pub(crate) epochs: Arc<EpochCache>,
+    pub(crate) epochs: EpochCache,
     pub(crate) log_start: Offset,
     pub(crate) high_watermark: Offset,
     pub(crate) first_unstable: Option<Offset>,
@@ -123,8 +149,8 @@ impl View {
     pub(crate) fn new(segments: Segments, epochs: EpochCache, log_end: LogOffsetMetadata) -> Self {
         Self {
             active: segments.active().map(Arc::clone),
-            segments: Arc::new(segments),
-            epochs: Arc::new(epochs),
+            segments,
+            epochs,
             log_start: 0,
             high_watermark: 0,
             first_unstable: None,
@@ -135,7 +161,7 @@ impl View {
         }
     }
 
-    pub(crate) fn segments(&self) -> &Arc<Segments> {
+    pub(crate) fn segments(&self) -> &Segments {
         &self.segments
     }
 
@@ -145,7 +171,7 @@ impl View {
 
     pub(crate) fn set_segments(&mut self, segments: Segments) {
         self.active = segments.active().map(Arc::clone);
-        self.segments = Arc::new(segments);
+        self.segments = segments;
     }
 
     /// The first undecided offset if it is below the high watermark, else the high watermark.

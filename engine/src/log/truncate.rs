@@ -47,7 +47,7 @@ impl Log {
         }
         let view = self.shared.view();
         if offset >= view.log_end.offset {
-            let mut epochs = EpochCache::clone(&view.epochs);
+            let mut epochs = view.epochs.clone();
             if epochs.truncate_from_end(view.log_end.offset) {
                 self.publish_epochs(epochs)?;
             }
@@ -114,7 +114,7 @@ impl Log {
 
     fn cut_to(&mut self, offset: Offset, recovery_point: Offset, now_ms: Timestamp) -> Result<(), LogError> {
         let view = self.shared.view();
-        let mut segments = Segments::clone(view.segments());
+        let mut segments = view.segments().clone();
         self.remove_newest_while(&mut segments, |base_offset| base_offset > offset)?;
         let last = segments.active().map(Arc::clone).ok_or_else(open::no_segment)?;
         let cut = match last.locate(offset)? {
@@ -123,7 +123,7 @@ impl Log {
         };
         let first_timestamp = self.first_timestamp(&cut)?;
         segments.insert(Arc::clone(&cut));
-        let mut epochs = EpochCache::clone(&view.epochs);
+        let mut epochs = view.epochs.clone();
         if epochs.truncate_from_end(offset) {
             self.publish_epochs(epochs)?;
         }
@@ -187,7 +187,7 @@ impl Log {
     /// (an empty log where the old one began); the new one made (an empty log at `offset`, or, if that lies below, still
     /// the one before); the oldest one removed.
     fn start_over(&mut self, offset: Offset, log_start: Offset, recovery_point: Offset) -> Result<(), LogError> {
-        let mut segments = Segments::clone(self.shared.read().segments());
+        let mut segments = self.shared.read().segments().clone();
         let oldest = segments.first().map(Arc::clone).ok_or_else(open::no_segment)?;
         self.remove_newest_while(&mut segments, |base_offset| base_offset > oldest.base_offset())?;
         let emptied = oldest.truncate(oldest.base_offset(), 0)?;
@@ -199,8 +199,8 @@ impl Log {
         if emptied.base_offset() == offset {
             segments.insert(emptied);
         } else {
-            let segment =
-                Segment::create(&self.shared.storage, &self.dir, offset, limits, None).map_err(SegmentError::from)?;
+            let segment = Segment::create(&self.shared.storage, Arc::clone(&self.dir), offset, limits, None)
+                .map_err(SegmentError::from)?;
             self.storage().sync_dir(&self.dir)?;
             open::remove_segment(self.storage(), &self.dir, &emptied)?;
             segments.remove(emptied.base_offset());

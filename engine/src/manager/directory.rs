@@ -78,7 +78,8 @@ pub struct DirectoryReport {
     pub sync_failed: bool,
     /// What was brought from the commit journal into the segments, if there was a journal.
     pub journal: Option<JournalReplay>,
-    /// What each opened partition's recovery found, and how long it took.
+    /// What the opening of partitions found, and how long it took. Where there is nothing to tell
+    /// ([`RecoveryReport::is_as_left`]), the partition is left out.
     pub partitions: BTreeMap<TopicPartition, (RecoveryReport, Duration)>,
     /// Directories of deleted partitions, which [`LogDirectory::remove_deleted_files`] removes.
     pub deleted: Vec<String>,
@@ -280,7 +281,9 @@ impl LogDirectory {
 
     /// Takes note of an opened log.
     pub(super) fn note_opened(&mut self, partition: &TopicPartition, opened: Opened) -> Log {
-        self.report.partitions.insert(partition.clone(), (opened.report, opened.elapsed));
+        if !opened.report.is_as_left() {
+            self.report.partitions.insert(partition.clone(), (opened.report, opened.elapsed));
+        }
         self.note_found(partition);
         opened.log
     }

@@ -6,6 +6,7 @@
 use super::{
     Background, DirectoryMetrics, DirectoryOptions, DirectoryReport, Event, HighWatermarkPolicy, LogDirectory,
     ManagerOptions, OpenError, Partition, commit::Committer, journal::Journal, maintenance::Maintainer,
+    partition::ByName,
 };
 use crate::{
     config::LogConfig,
@@ -13,7 +14,7 @@ use crate::{
     types::TopicPartition,
 };
 use std::{
-    collections::HashMap,
+    collections::HashSet,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     thread::{self, JoinHandle},
@@ -96,7 +97,7 @@ pub struct LogManager {
     pub(super) directories: Vec<Arc<Directory>>,
     pub(super) options: ManagerOptions,
     /// Guards which partitions are open.
-    pub(super) partitions: RwLock<HashMap<TopicPartition, Arc<Partition>>>,
+    pub(super) partitions: RwLock<HashSet<ByName>>,
     /// Guards the configuration that was used last: partitions of equal ones share it.
     last_config: Mutex<Arc<LogConfig>>,
     /// Guards where new partitions go: held while one that is in no directory gets its place and its files.
@@ -165,7 +166,8 @@ impl LogManager {
     /// A partition whose log is open.
     #[must_use]
     pub fn get(&self, partition: &TopicPartition) -> Option<Arc<Partition>> {
-        self.partitions.read().unwrap_or_else(PoisonError::into_inner).get(partition).map(Arc::clone)
+        let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
+        partitions.get(partition).map(|ByName(partition)| Arc::clone(partition))
     }
 
     pub(super) fn shared(&self, config: &LogConfig) -> Arc<LogConfig> {
@@ -184,7 +186,7 @@ impl LogManager {
             partition.flush_recovered();
         }
         let mut partitions = self.partitions.write().unwrap_or_else(PoisonError::into_inner);
-        partitions.insert(partition.name().clone(), Arc::clone(&partition));
+        partitions.replace(ByName(Arc::clone(&partition)));
         partition
     }
 

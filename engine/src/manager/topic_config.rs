@@ -1,6 +1,6 @@
 //! Changing the configuration of a topic while its logs are open.
 
-use super::{LogManager, Partition};
+use super::{LogManager, Partition, partition::ByName};
 use crate::config::{ConfigError, LogConfig};
 use std::sync::{Arc, PoisonError};
 
@@ -30,7 +30,8 @@ impl LogManager {
         let config = self.shared(config);
         let of_topic: Vec<Arc<Partition>> = {
             let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
-            partitions.values().filter(|partition| partition.name().topic() == topic).map(Arc::clone).collect()
+            let all = partitions.iter().map(|ByName(partition)| partition);
+            all.filter(|partition| partition.name().topic() == topic).map(Arc::clone).collect()
         };
         // One that was closed meanwhile needs none.
         let set = of_topic.iter().filter(|partition| partition.with(|log| log.share_config(&config)).is_ok());

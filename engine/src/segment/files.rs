@@ -4,21 +4,28 @@ use crate::{
     format::names::{self, Suffix},
     types::Offset,
 };
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 /// Paths of one base offset, relative to the log directory.
 #[derive(Debug)]
 pub(crate) struct SegmentFiles {
-    dir: PathBuf,
+    dir: Arc<Path>,
     base_offset: Offset,
 }
 
 impl SegmentFiles {
-    pub(crate) fn new(dir: &Path, base_offset: Offset) -> Self {
-        Self { dir: dir.to_path_buf(), base_offset }
+    pub(crate) fn new(dir: impl Into<Arc<Path>>, base_offset: Offset) -> Self {
+        Self { dir: dir.into(), base_offset }
     }
 
-    pub(crate) fn dir(&self) -> &Path {
+    pub(crate) fn base_offset(&self) -> Offset {
+        self.base_offset
+    }
+
+    pub(crate) fn dir(&self) -> &Arc<Path> {
         &self.dir
     }
 

@@ -16,18 +16,18 @@ use crate::{
 /// How often entries are made and how many there may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct IndexLimits {
-    interval_bytes: u64,
-    offset_entries: usize,
-    time_entries: usize,
+    interval_bytes: u32,
+    offset_entries: u32,
+    time_entries: u32,
 }
 
 impl IndexLimits {
     pub(crate) fn from_config(config: &LogConfig) -> Self {
-        let bytes = usize::try_from(config.segment_index_bytes).unwrap_or(usize::MAX);
+        let fitting = |size| config.segment_index_bytes / entries(size);
         Self {
-            interval_bytes: u64::from(config.index_interval_bytes),
-            offset_entries: bytes / OffsetIndexEntry::SIZE,
-            time_entries: bytes / TimeIndexEntry::SIZE,
+            interval_bytes: config.index_interval_bytes,
+            offset_entries: fitting(OffsetIndexEntry::SIZE),
+            time_entries: fitting(TimeIndexEntry::SIZE),
         }
     }
 }
@@ -53,12 +53,15 @@ impl LiveIndex {
     pub(crate) fn restore(
         base_offset: Offset,
         limits: IndexLimits,
-        offsets: Vec<OffsetIndexEntry>,
-        times: Vec<TimeIndexEntry>,
+        mut offsets: Vec<OffsetIndexEntry>,
+        mut times: Vec<TimeIndexEntry>,
     ) -> Option<Self> {
         let ascending = offsets.is_sorted_by(|a, b| a.offset < b.offset && a.position < b.position)
             && times.is_sorted_by(|a, b| a.timestamp < b.timestamp && a.offset <= b.offset);
         let greatest = times.last().copied();
+        // Most partitions rest.
+        offsets.shrink_to_fit();
+        times.shrink_to_fit();
         ascending.then_some(Self { base_offset, limits, bytes_since_entry: 0, greatest, offsets, times })
     }
 
@@ -70,8 +73,8 @@ impl LiveIndex {
         {
             self.greatest = Some(TimeIndexEntry { timestamp, offset: batch.last_offset() });
         }
-        if self.bytes_since_entry > self.limits.interval_bytes {
-            if self.offsets.len() < self.limits.offset_entries {
+        if self.bytes_since_entry > u64::from(self.limits.interval_bytes) {
+            if !self.is_offset_index_full() {
                 self.offsets.push(OffsetIndexEntry { offset: batch.last_offset(), position });
             }
             if !self.is_time_index_full() {
@@ -95,13 +98,17 @@ impl LiveIndex {
         }
     }
 
+    fn is_offset_index_full(&self) -> bool {
+        entries(self.offsets.len()) >= self.limits.offset_entries
+    }
+
     fn is_time_index_full(&self) -> bool {
-        self.times.len() + 1 >= self.limits.time_entries
+        entries(self.times.len() + 1) >= self.limits.time_entries
     }
 
     /// Whether the segment has to be rolled because no further entry fits.
     pub(crate) fn is_full(&self) -> bool {
-        self.offsets.len() >= self.limits.offset_entries || self.is_time_index_full()
+        self.is_offset_index_full() || self.is_time_index_full()
     }
 
     pub(crate) fn greatest_timestamp(&self) -> Option<TimeIndexEntry> {
@@ -178,6 +185,11 @@ impl LiveIndex {
         }
         Ok(bytes)
     }
+}
+
+/// A number of entries, or of their bytes, as limits are.
+fn entries(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

@@ -97,7 +97,7 @@ impl Segment {
     }
 
     pub(crate) fn corrupt(&self, position: u64, damage: super::Damage) -> SegmentError {
-        SegmentError::Corrupt { base_offset: self.base_offset, position, damage }
+        SegmentError::Corrupt { base_offset: self.base_offset(), position, damage }
     }
 
     /// The greatest timestamp in the segment, with the last offset of the earliest batch that has it.

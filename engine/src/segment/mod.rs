@@ -92,7 +92,6 @@ pub(crate) enum AppendFailure {
 pub(crate) struct Segment {
     storage: Arc<dyn Storage>,
     files: SegmentFiles,
-    base_offset: Offset,
     limits: IndexLimits,
     handles: Arc<Handles>,
     /// What is not in the file yet.
@@ -119,7 +118,7 @@ impl Segment {
     /// An existing segment of `size` bytes; its files are opened when first needed.
     pub(crate) fn open(
         storage: &Arc<dyn Storage>,
-        dir: &Path,
+        dir: impl Into<Arc<Path>>,
         base_offset: Offset,
         limits: IndexLimits,
         size: u64,
@@ -127,7 +126,6 @@ impl Segment {
         Self {
             storage: Arc::clone(storage),
             files: SegmentFiles::new(dir, base_offset),
-            base_offset,
             limits,
             handles: Handles::new(&**storage, IndexState::Unloaded),
             tail: Tail::default(),
@@ -142,7 +140,7 @@ impl Segment {
     }
 
     pub(crate) fn base_offset(&self) -> Offset {
-        self.base_offset
+        self.files.base_offset()
     }
 
     /// Bytes of whole batches.
@@ -336,7 +334,7 @@ impl Segment {
     }
 
     fn derived<T>(&self, file: &'static str, result: Result<T, crate::format::FormatError>) -> Result<T, SegmentError> {
-        result.map_err(|source| SegmentError::Derived { file, base_offset: self.base_offset, source })
+        result.map_err(|source| SegmentError::Derived { file, base_offset: self.base_offset(), source })
     }
 
     /// Puts a new derived file in the place of the old one, whose bytes a reader may have mapped. Not atomic: until the
@@ -360,7 +358,7 @@ impl Segment {
         let log = self.log()?;
         self.handed_out.fetch_max(position + len, Ordering::SeqCst);
         if self.is_replaced() {
-            return Err(SegmentError::Replaced { base_offset: self.base_offset });
+            return Err(SegmentError::Replaced { base_offset: self.base_offset() });
         }
         Ok(FileSlice::new(log, position, len, self.size(), self.tail.parts(position)))
     }
@@ -405,7 +403,7 @@ impl Segment {
     }
 
     fn load_index(&self) -> Result<(), SegmentError> {
-        let loaded = match SealedIndex::open(&*self.storage, &self.files, self.base_offset, self.size())? {
+        let loaded = match SealedIndex::open(&*self.storage, &self.files, self.base_offset(), self.size())? {
             Some(sealed) => IndexState::Sealed(Arc::new(sealed)),
             None => IndexState::Live(self.rebuilt_index()?),
         };
@@ -415,7 +413,7 @@ impl Segment {
 
     /// The indexes as a scan of all headers makes them.
     pub(crate) fn rebuilt_index(&self) -> Result<LiveIndex, SegmentError> {
-        let mut live = LiveIndex::new(self.base_offset, self.limits);
+        let mut live = LiveIndex::new(self.base_offset(), self.limits);
         let log = self.log()?;
         let mut scanner = self.scanner(&log, 0, self.size(), SCAN_BYTES);
         while let Step::Batch(position, header) = scanner.step().map_err(|error| self.log_error("read", error))? {
@@ -434,17 +432,17 @@ impl Segment {
 
     /// Indexes without an entry.
     pub(crate) fn empty_index(&self) -> LiveIndex {
-        LiveIndex::new(self.base_offset, self.limits)
+        LiveIndex::new(self.base_offset(), self.limits)
     }
 
     /// The entries in the index files, if both are there and in order.
     fn read_index_entries(&self) -> Result<Option<LiveIndex>, SegmentError> {
-        let Some(sealed) = SealedIndex::open(&*self.storage, &self.files, self.base_offset, self.size())? else {
+        let Some(sealed) = SealedIndex::open(&*self.storage, &self.files, self.base_offset(), self.size())? else {
             return Ok(None);
         };
         Ok(sealed
             .all_entries()
-            .and_then(|(offsets, times)| LiveIndex::restore(self.base_offset, self.limits, offsets, times)))
+            .and_then(|(offsets, times)| LiveIndex::restore(self.base_offset(), self.limits, offsets, times)))
     }
 
     /// A copy of the indexes in memory, made from the files or the log if need be.

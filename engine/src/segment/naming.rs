@@ -18,7 +18,7 @@ impl Segment {
     /// Makes a new, empty segment; an older file of the name must be gone.
     pub(crate) fn create(
         storage: &Arc<dyn Storage>,
-        dir: &Path,
+        dir: impl Into<Arc<Path>>,
         base_offset: Offset,
         limits: IndexLimits,
         preallocate_bytes: Option<u64>,
@@ -32,7 +32,7 @@ impl Segment {
     /// [`Segment::give_name`].
     pub(crate) fn create_unnamed(
         storage: &Arc<dyn Storage>,
-        dir: &Path,
+        dir: impl Into<Arc<Path>>,
         base_offset: Offset,
         limits: IndexLimits,
         preallocate_bytes: Option<u64>,
@@ -55,7 +55,7 @@ impl Segment {
         {
             return Err(StorageError::new("allocate", &path, error));
         }
-        self.handles.set_index(&*self.storage, IndexState::Live(LiveIndex::new(self.base_offset, self.limits)));
+        self.handles.set_index(&*self.storage, IndexState::Live(LiveIndex::new(self.base_offset(), self.limits)));
         self.handles.adopt_log(&*self.storage, Arc::new(file));
         *self.txns.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(TxnIndex::default()));
         Ok(())

@@ -38,7 +38,8 @@ impl Segment {
             let log = self.log_to_write()?;
             self.storage.set_len(&log, position).map_err(|error| self.log_error("truncate", error))?;
             self.sync()?;
-            let cut = Self::open(&self.storage, self.files.dir(), self.base_offset, self.limits, position);
+            let cut =
+                Self::open(&self.storage, Arc::clone(self.files.dir()), self.base_offset(), self.limits, position);
             cut.handles.adopt_log(&*self.storage, log);
             cut
         } else {
@@ -65,7 +66,7 @@ impl Segment {
         self.detach();
         self.storage.rename(&copy, &path)?;
         self.storage.sync_dir(self.files.dir())?;
-        let copied = Self::open(&self.storage, self.files.dir(), self.base_offset, self.limits, position);
+        let copied = Self::open(&self.storage, Arc::clone(self.files.dir()), self.base_offset(), self.limits, position);
         copied.handles.adopt_log(&*self.storage, Arc::new(to));
         Ok(copied)
     }

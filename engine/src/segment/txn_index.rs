@@ -79,7 +79,7 @@ impl Segment {
         let whole = bytes.len() % AbortedTxn::SIZE == 0;
         let ascending = entries.is_sorted_by(|a, b| a.last_offset < b.last_offset);
         let inside =
-            entries.iter().all(|txn| txn.last_offset >= self.base_offset && txn.first_offset <= txn.last_offset);
+            entries.iter().all(|txn| txn.last_offset >= self.base_offset() && txn.first_offset <= txn.last_offset);
         Ok((whole && ascending && inside).then_some(TxnIndex { entries }))
     }
 

@@ -119,7 +119,7 @@ impl Log {
             storage: Arc::clone(&self.shared.storage),
             dir: self.dir.clone(),
             config: self.config(),
-            segments: Arc::clone(view.segments()),
+            segments: view.segments().clone(),
             log_start: view.log_start,
             first_dirty: to_clean.first_dirty_offset,
             first_uncleanable: to_clean.first_uncleanable_offset,
@@ -167,7 +167,7 @@ impl Log {
     /// Whether outputs are this log's, and made of segments that it still has.
     fn is_current(&self, cleaned: &Cleaned) -> bool {
         let known = self.cleaning.upgrade().is_some_and(|claim| Arc::ptr_eq(&claim, &cleaned.claim));
-        let segments = Arc::clone(self.shared.read().segments());
+        let segments = self.shared.read().segments().clone();
         let active = segments.active().map(|active| active.base_offset());
         let mut sources = cleaned.outputs.iter().flat_map(|output| &output.sources);
         known

@@ -27,16 +27,16 @@ use crate::{
     storage::{Storage, StorageError},
     types::{Offset, ProducerId, Timestamp},
 };
-use std::{collections::HashMap, path::PathBuf, sync::Arc};
+use std::{collections::HashMap, path::Path, sync::Arc};
 
 /// A cleaning that was begun: everything that it needs of the log. See [`crate::Log::begin_cleaning`].
 #[derive(Debug)]
 pub struct Cleaning {
     pub(super) storage: Arc<dyn Storage>,
-    pub(super) dir: PathBuf,
+    pub(super) dir: Arc<Path>,
     pub(super) config: Arc<LogConfig>,
     /// The log as it was, with the active segment.
-    pub(super) segments: Arc<Segments>,
+    pub(super) segments: Segments,
     pub(super) log_start: Offset,
     pub(super) first_dirty: Offset,
     pub(super) first_uncleanable: Offset,

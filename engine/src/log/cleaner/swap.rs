@@ -26,7 +26,7 @@
 use super::{super::Log, output::Output};
 use crate::{
     format::names::{self, Suffix},
-    log::{LogError, state::Segments},
+    log::LogError,
     segment::{IndexLimits, SCAN_BYTES, Scanner, Segment, Step},
     storage::{Access, Storage, StorageError},
     types::{Offset, Timestamp},
@@ -52,12 +52,11 @@ impl Log {
         let names = names_of(output);
         finish_renames(self.storage(), &self.dir, &names)?;
         let limits = IndexLimits::from_config(&self.config());
-        let segment = Segment::open(&self.shared.storage, &self.dir, output.base_offset, limits, output.size);
+        let segment =
+            Segment::open(&self.shared.storage, Arc::clone(&self.dir), output.base_offset, limits, output.size);
         let mut view = self.shared.write();
-        let mut segments = Segments::clone(view.segments());
-        for source in &output.sources {
-            segments.remove(source.base_offset());
-        }
+        let mut segments = view.segments().clone();
+        segments.remove_all(&output.sources);
         segments.insert(Arc::new(segment));
         view.set_segments(segments);
         Ok(())

@@ -30,7 +30,7 @@ const LATE_TRANSACTION_BUFFER_MS: i64 = 300_000;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ProducerState {
     producers: HashMap<ProducerId, ProducerEntry>,
-    verifications: HashMap<ProducerId, Verification>,
+    verifications: BTreeMap<ProducerId, Verification>,
     /// Open transactions by their first offset.
     ongoing: BTreeMap<Offset, ProducerId>,
     /// Ended transactions by their first offset, with that of their marker, until the high watermark passes it.

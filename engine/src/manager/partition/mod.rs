@@ -5,11 +5,13 @@
 //! the order of its log; an append that was to be durable gets its ticket before the lock is released.
 
 mod append;
+mod by_name;
 mod lag;
 mod room;
 mod upkeep;
 
 pub use append::{Append, Durability, PartitionError, TryAppendError};
+pub(super) use by_name::ByName;
 pub use lag::Lag;
 pub use room::Room;
 pub(super) use upkeep::Begun;
@@ -35,7 +37,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicI64};
 /// A partition of a [`crate::LogManager`]: appends, reads and waits from any thread.
 #[derive(Debug)]
 pub struct Partition {
-    name: TopicPartition,
     reader: LogReader,
     watch: Arc<Watch>,
     committer: Arc<Committer>,
@@ -78,7 +79,6 @@ impl Partition {
             watch = watch.committing_flushed(log.reader().committed_end_cell());
         }
         let partition = Self {
-            name: log.partition().clone(),
             reader: log.reader(),
             watch: Arc::new(watch),
             committer,
@@ -100,7 +100,7 @@ impl Partition {
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &TopicPartition {
-        &self.name
+        self.reader.partition()
     }
 
     /// A reader, as many as wanted.
@@ -236,10 +236,10 @@ impl Partition {
             return Ok(None);
         };
         if goes_by_sync && !append.is_done() {
-            self.committer.request_flush(&self.name);
+            self.committer.request_flush(self.name());
         }
         if append.info.rolled {
-            self.committer.request_roll(&self.name);
+            self.committer.request_roll(self.name());
         }
         wakes.fire();
         Ok(Some(append))
@@ -325,7 +325,7 @@ impl Partition {
         if let Some(journal) = route.journal() {
             let ack = Ack { watch: Arc::clone(&self.watch), flushed: mark };
             state.log.note_journalled();
-            if journal.add(&self.name, Entry::Batches { segment_base_offset, position, bytes }, ack).is_err() {
+            if journal.add(self.name(), Entry::Batches { segment_base_offset, position, bytes }, ack).is_err() {
                 return Err(self.committer.failure());
             }
             state.journalled = end;
@@ -407,7 +407,7 @@ impl Partition {
             }
             ticket
         };
-        self.committer.request_flush(&self.name);
+        self.committer.request_flush(self.name());
         Ok(ticket)
     }
 

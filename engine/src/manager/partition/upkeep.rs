@@ -81,7 +81,7 @@ impl Partition {
     /// Asks for what a recovery found and is not known to be durable to be made so.
     pub(in crate::manager) fn flush_recovered(&self) {
         if self.flushed() < self.watch.get(Position::LogEnd) {
-            self.committer.request_flush(&self.name);
+            self.committer.request_flush(self.name());
         }
     }
 
@@ -155,6 +155,6 @@ impl Partition {
 
     /// What the checkpoints say of the log, if it is still there.
     pub(in crate::manager) fn checkpoint_entry(&self) -> Option<directory::Entry> {
-        self.lock().as_ref().map(|state| directory::entry(&self.name, &state.log))
+        self.lock().as_ref().map(|state| directory::entry(self.name(), &state.log))
     }
 }

@@ -30,6 +30,7 @@ mod sync;
 mod thresholds;
 mod ticket;
 mod turns;
+mod waiters;
 mod wakes;
 mod watch;
 

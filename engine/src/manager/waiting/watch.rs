@@ -12,12 +12,12 @@ use super::{
     committed::Committed,
     cuts::Cuts,
     error::WaitError,
-    poll::Poll,
     position::{Mark, Position},
     sync::{AtomicBool, AtomicI64, AtomicU64, Mutex, MutexGuard, fence, lock},
     thresholds::Thresholds,
     ticket::Ticket,
     turns::Sleeper,
+    waiters::{Part, WaitersByPosition},
     wakes::{Waiter, Wakes},
 };
 use crate::types::Offset;
@@ -63,17 +63,14 @@ struct Level {
     nearest_bytes: AtomicU64,
 }
 
+/// Who waits, and what ended or ends waiting.
 #[derive(Debug, Default)]
 struct Waiting {
-    tickets: [Thresholds<Offset, Waiter>; Position::ALL.len()],
-    polls: [Thresholds<u64, Part>; Position::ALL.len()],
+    by_position: WaitersByPosition,
     last_id: u64,
     cuts: Cuts,
     over: Option<WaitError>,
 }
-
-/// A long poll, and which of its partitions this one is.
-type Part = (Arc<Poll>, usize);
 
 /// What a ticket waits for.
 #[derive(Debug, Clone, Copy)]
@@ -267,14 +264,16 @@ impl Watch {
             let level = self.level(position);
             if level.offset() > to.offset {
                 level.lower(to);
-                for (poll, _) in waiting.polls[position as usize].take_all() {
+                for (poll, _) in waiting.by_position.polls(position).into_iter().flat_map(Thresholds::take_all) {
                     wakes.end_poll(poll, WaitError::Truncated);
                 }
             }
-            for waiter in waiting.tickets[position as usize].take_above(to.offset) {
+            for waiter in
+                waiting.by_position.tickets(position).into_iter().flat_map(|tickets| tickets.take_above(to.offset))
+            {
                 wakes.answer(waiter, Err(WaitError::Truncated));
             }
-            self.note_nearest(&waiting, position);
+            self.note_nearest(&mut waiting, position);
         }
         wakes
     }
@@ -298,13 +297,13 @@ impl Watch {
         self.is_over.store(true, SeqCst);
         for position in Position::ALL {
             self.take_reached_of(&mut waiting, position, &mut wakes);
-            for waiter in waiting.tickets[position as usize].take_all() {
+            for waiter in waiting.by_position.tickets(position).into_iter().flat_map(Thresholds::take_all) {
                 wakes.answer(waiter, Err(why.clone()));
             }
-            for (poll, _) in waiting.polls[position as usize].take_all() {
+            for (poll, _) in waiting.by_position.polls(position).into_iter().flat_map(Thresholds::take_all) {
                 wakes.end_poll(poll, why.clone());
             }
-            self.note_nearest(&waiting, position);
+            self.note_nearest(&mut waiting, position);
         }
         wakes
     }
@@ -349,13 +348,13 @@ impl Watch {
         }
         let (position, offset) = (condition.position, condition.offset);
         let id = waiting.next_id();
-        waiting.tickets[position as usize].insert(offset, id, waiter);
-        self.note_nearest(&waiting, position);
+        waiting.by_position.tickets_to_fill(position).insert(offset, id, waiter);
+        self.note_nearest(&mut waiting, position);
         fence(SeqCst);
         if self.get(position) >= offset
-            && let Some(waiter) = waiting.tickets[position as usize].remove(offset, id)
+            && let Some(waiter) = waiting.by_position.tickets(position).and_then(|tickets| tickets.remove(offset, id))
         {
-            self.note_nearest(&waiting, position);
+            self.note_nearest(&mut waiting, position);
             return Registered::Done(waiter, Ok(()));
         }
         Registered::Waiting(id)
@@ -364,8 +363,9 @@ impl Watch {
     /// Takes a ticket's waiter out, if nobody answered it. The caller drops it, with no lock held.
     pub(super) fn deregister(&self, condition: &Condition, id: u64) -> Option<Waiter> {
         let mut waiting = lock(&self.waiting);
-        let waiter = waiting.tickets[condition.position as usize].remove(condition.offset, id);
-        self.note_nearest(&waiting, condition.position);
+        let waiter =
+            waiting.by_position.tickets(condition.position).and_then(|tickets| tickets.remove(condition.offset, id));
+        self.note_nearest(&mut waiting, condition.position);
         waiter
     }
 
@@ -380,14 +380,14 @@ impl Watch {
             return Armed::Over(why.clone());
         }
         let id = waiting.next_id();
-        waiting.polls[position as usize].insert(threshold, id, part);
-        self.note_nearest(&waiting, position);
+        waiting.by_position.polls_to_fill(position).insert(threshold, id, part);
+        self.note_nearest(&mut waiting, position);
         fence(SeqCst);
         if self.bytes(position) < threshold {
             return Armed::Waiting(id);
         }
-        let part = waiting.polls[position as usize].remove(threshold, id);
-        self.note_nearest(&waiting, position);
+        let part = waiting.by_position.polls(position).and_then(|polls| polls.remove(threshold, id));
+        self.note_nearest(&mut waiting, position);
         drop(waiting);
         drop(part);
         Armed::Reached
@@ -396,8 +396,8 @@ impl Watch {
     /// Takes a long poll's registration out, if it is still there.
     pub(super) fn disarm(&self, position: Position, threshold: u64, id: u64) {
         let mut waiting = lock(&self.waiting);
-        let part = waiting.polls[position as usize].remove(threshold, id);
-        self.note_nearest(&waiting, position);
+        let part = waiting.by_position.polls(position).and_then(|polls| polls.remove(threshold, id));
+        self.note_nearest(&mut waiting, position);
         drop(waiting);
         drop(part);
     }
@@ -405,15 +405,15 @@ impl Watch {
     fn take_reached(&self, position: Position, wakes: &mut Wakes) {
         let mut waiting = lock(&self.waiting);
         self.take_reached_of(&mut waiting, position, wakes);
-        self.note_nearest(&waiting, position);
+        self.note_nearest(&mut waiting, position);
     }
 
     fn take_reached_of(&self, waiting: &mut Waiting, position: Position, wakes: &mut Wakes) {
         let (offset, bytes) = (self.get(position), self.bytes(position));
-        while let Some(waiter) = waiting.tickets[position as usize].pop_reached(offset) {
+        while let Some(waiter) = waiting.by_position.tickets(position).and_then(|tickets| tickets.pop_reached(offset)) {
             wakes.answer(waiter, Ok(()));
         }
-        while let Some((poll, part)) = waiting.polls[position as usize].pop_reached(bytes) {
+        while let Some((poll, part)) = waiting.by_position.polls(position).and_then(|polls| polls.pop_reached(bytes)) {
             wakes.grown(poll, part);
         }
     }
@@ -430,10 +430,10 @@ impl Watch {
         }
     }
 
-    fn note_nearest(&self, waiting: &MutexGuard<'_, Waiting>, position: Position) {
+    fn note_nearest(&self, waiting: &mut MutexGuard<'_, Waiting>, position: Position) {
         let level = self.level(position);
-        let offset = waiting.tickets[position as usize].nearest();
-        let bytes = waiting.polls[position as usize].nearest();
+        let offset = waiting.by_position.tickets(position).and_then(|tickets| tickets.nearest());
+        let bytes = waiting.by_position.polls(position).and_then(|polls| polls.nearest());
         level.nearest_offset.store(offset.unwrap_or(Offset::MAX), Relaxed);
         level.nearest_bytes.store(bytes.unwrap_or(u64::MAX), Relaxed);
     }
@@ -461,9 +461,12 @@ impl Drop for Watch {
 #[cfg(test)]
 impl Watch {
     pub(super) fn waiters(&self) -> usize {
-        let waiting = lock(&self.waiting);
-        let tickets: usize = waiting.tickets.iter().map(Thresholds::len).sum();
-        tickets + waiting.polls.iter().map(Thresholds::len).sum::<usize>()
+        let mut waiting = lock(&self.waiting);
+        let mut count = |position| {
+            let tickets = waiting.by_position.tickets(position).map_or(0, |tickets| tickets.len());
+            tickets + waiting.by_position.polls(position).map_or(0, |polls| polls.len())
+        };
+        Position::ALL.into_iter().map(&mut count).sum()
     }
 
     pub(super) fn is_fast(&self) -> bool {
