@@ -326,6 +326,31 @@ fn directory_that_fails_takes_only_its_own_partitions_with_it() {
 }
 
 #[test]
+fn new_partitions_go_into_the_directory_that_is_wanted_and_others_stay() {
+    let disks = [SimDisk::new(21), SimDisk::new(22)];
+    let storages = || disks.iter().map(|disk| Arc::new(disk.clone()) as Arc<dyn Storage>).collect();
+    let manager = LogManager::open_on(storages(), polled()).unwrap();
+    let (id, config) = (Uuid::from_bytes([7; 16]), LogConfig::default());
+    manager.get_or_create_topic_in(0, &[orders(0)], id, &config).unwrap();
+    let names: Vec<_> = (0..5).map(orders).collect();
+    let opened = manager.get_or_create_topic_in(1, &names, id, &config).unwrap();
+    assert!(opened.iter().zip(&names).all(|(partition, name)| partition.name() == name));
+    assert!(matches!(manager.get_or_create_topic_in(2, &names, id, &config), Err(OpenError::NoDirectory)));
+    disks[1].fail_next("write durably journal/ring", duramen_tests::disk::Fault::Error(nix::errno::Errno::EIO));
+    manager.prepare().unwrap();
+    settle(&manager, &append(&opened[1], b"lost", Durability::Flushed));
+    let new = [orders(5), orders(1)];
+    match manager.get_or_create_topic_in(1, &new, id, &config) {
+        Err(OpenError::DirectoryFailed { cause }) => assert!(cause.contains("journal/ring"), "{cause}"),
+        unexpected => panic!("{unexpected:?}"),
+    }
+    assert!(manager.get_or_create_topic_in(1, &names, id, &config).is_ok(), "none of them is new");
+    drop((opened, manager));
+    let held = |disk: &SimDisk| on(&disk.crash_image(Crash::KeepAll), polled()).partitions();
+    assert_eq!((held(&disks[0]), held(&disks[1])), (names[..1].to_vec(), names[1..].to_vec()));
+}
+
+#[test]
 fn full_disk_keeps_what_was_acknowledged_and_goes_on_when_there_is_space() {
     let disk = SimDisk::new(8);
     let manager = on(&disk, polled());

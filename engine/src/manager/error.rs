@@ -42,7 +42,7 @@ pub enum OpenError {
         /// The partition.
         partition: TopicPartition,
     },
-    /// No directory takes partitions: all have failed or are closed.
+    /// No directory takes partitions: all have failed or are closed, or there is none of this number.
     #[error("there is no log directory that works")]
     NoDirectory,
     /// The directory failed while it was open.

@@ -1,6 +1,6 @@
 //! Which directory a partition is in, and getting new ones in.
 //!
-//! Keeps: a partition is in one directory; one that is in none goes where the fewest are.
+//! Keeps: a partition is in one directory; one that is in none goes where the host wants it, or where the fewest are.
 
 use super::{LogManager, OpenError, Partition, log_manager::Directory};
 use crate::{config::LogConfig, format::uuid::Uuid, types::TopicPartition};
@@ -51,7 +51,7 @@ impl LogManager {
         partitions: &[TopicPartition],
         config: &LogConfig,
     ) -> Result<Vec<Arc<Partition>>, OpenError> {
-        self.open_all(partitions, None, config)
+        self.open_all(partitions, None, None, config)
     }
 
     /// As [`LogManager::get_or_create_all`], for partitions of one topic, which has this id: new ones are made with it, one
@@ -66,7 +66,45 @@ impl LogManager {
         topic_id: Uuid,
         config: &LogConfig,
     ) -> Result<Vec<Arc<Partition>>, OpenError> {
-        let opened = self.open_all(partitions, Some(topic_id), config)?;
+        let opened = self.open_all(partitions, None, Some(topic_id), config)?;
+        self.assign_topic_id(&opened, topic_id)?;
+        Ok(opened)
+    }
+
+    /// As [`LogManager::get_or_create_topic`], but partitions that are in no directory yet are made in this one, whatever is in
+    /// the others: the one that a controller assigned, or that an operator asked for. Directories count from 0, in the order in
+    /// which they were given. Partitions that are in another one stay there.
+    ///
+    /// ```
+    /// use duramen::{LogConfig, LogManager, ManagerOptions, TopicPartition, format::uuid::Uuid};
+    /// # let (fast, large) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    /// # let (fast, large) = (fast.path(), large.path());
+    /// let manager = LogManager::open(&[fast, large], ManagerOptions::default())?;
+    /// let names = (0..3).map(|number| TopicPartition::new("orders", number)).collect::<Result<Vec<_>, _>>()?;
+    /// let topic_id = Uuid::from_bytes(*b"chosen by chance");
+    /// manager.get_or_create_topic_in(1, &names, topic_id, &LogConfig::default())?;
+    /// assert!(large.join("orders-0").exists() && large.join("orders-2").exists());
+    /// # manager.close()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`OpenError::NoDirectory`] when there are not so many, or it is closed, and [`OpenError::DirectoryFailed`] when it failed:
+    /// where one is new, none is made then. Otherwise as [`LogManager::get_or_create_topic`].
+    pub fn get_or_create_topic_in(
+        &self,
+        directory: usize,
+        partitions: &[TopicPartition],
+        topic_id: Uuid,
+        config: &LogConfig,
+    ) -> Result<Vec<Arc<Partition>>, OpenError> {
+        let wanted = self.directories.get(directory).ok_or(OpenError::NoDirectory)?;
+        let opened = self.open_all(partitions, Some(wanted), Some(topic_id), config)?;
+        self.assign_topic_id(&opened, topic_id)?;
+        Ok(opened)
+    }
+
+    fn assign_topic_id(&self, opened: &[Arc<Partition>], topic_id: Uuid) -> Result<(), OpenError> {
         for partition in opened.iter().filter(|partition| partition.reader().topic_id() != Some(topic_id)) {
             let assigned = match partition.with(|log| log.assign_topic_id(topic_id)) {
                 Ok(Err(source)) => Err(OpenError::Partition { partition: partition.name().clone(), source }),
@@ -76,12 +114,13 @@ impl LogManager {
             };
             assigned?;
         }
-        Ok(opened)
+        Ok(())
     }
 
     fn open_all(
         &self,
         partitions: &[TopicPartition],
+        wanted: Option<&Arc<Directory>>,
         topic_id: Option<Uuid>,
         config: &LogConfig,
     ) -> Result<Vec<Arc<Partition>>, OpenError> {
@@ -89,7 +128,7 @@ impl LogManager {
         // Two threads must not place one partition twice. Those that have their place wait for nobody.
         let is_new = closed.iter().any(|name| self.holder(name).is_none());
         let placing = is_new.then(|| self.placing.lock().unwrap_or_else(PoisonError::into_inner));
-        for (directory, names) in self.place(&closed)? {
+        for (directory, names) in self.place(&closed, wanted)? {
             self.open_in(directory, &names, topic_id, config)?;
         }
         drop(placing);
@@ -102,11 +141,17 @@ impl LogManager {
         self.directories.iter().find(|directory| directory.home().as_ref().is_some_and(|home| home.has(partition)))
     }
 
-    /// Where partitions are, or are to be.
-    fn place<'a>(&'a self, partitions: &[&'a TopicPartition]) -> Result<Vec<Placed<'a>>, OpenError> {
+    /// Where partitions are, or are to be: in the directory that is wanted, if there is one.
+    fn place<'a>(
+        &'a self,
+        partitions: &[&'a TopicPartition],
+        wanted: Option<&Arc<Directory>>,
+    ) -> Result<Vec<Placed<'a>>, OpenError> {
         let mut placed: Vec<Placed<'a>> =
             self.directories.iter().map(|directory| (directory, BTreeSet::new())).collect();
-        let mut counts: Vec<Option<usize>> = self.directories.iter().map(|directory| takes(directory)).collect();
+        let is_wanted = |directory: &&Arc<Directory>| wanted.is_none_or(|wanted| Arc::ptr_eq(wanted, directory));
+        let count = |directory| Some(directory).filter(is_wanted).and_then(|directory| takes(directory));
+        let mut counts: Vec<Option<usize>> = self.directories.iter().map(count).collect();
         for partition in partitions {
             let has = |directory: &Directory| directory.home().as_ref().is_some_and(|home| home.has(partition));
             if let Some((_, names)) = placed.iter_mut().find(|(directory, _)| has(directory)) {
@@ -117,7 +162,7 @@ impl LogManager {
                 let counted = counts.iter().enumerate().filter_map(|(number, count)| Some((number, (*count)?)));
                 counted.min_by_key(|(_, count)| *count).map(|(number, _)| number)
             };
-            let number = emptiest().ok_or(OpenError::NoDirectory)?;
+            let number = emptiest().ok_or_else(|| refusal(wanted))?;
             if let (Some((_, names)), Some(count)) = (placed.get_mut(number), counts.get_mut(number)) {
                 names.insert(partition);
                 *count = count.map(|count| count + 1);
@@ -154,6 +199,14 @@ impl LogManager {
             }
         }
         Ok(())
+    }
+}
+
+/// Why no directory takes a partition.
+fn refusal(wanted: Option<&Arc<Directory>>) -> OpenError {
+    match wanted.and_then(|directory| directory.committer.failed()) {
+        Some(cause) => OpenError::DirectoryFailed { cause: cause.to_string() },
+        None => OpenError::NoDirectory,
     }
 }
 
