@@ -4,19 +4,22 @@
 use duramen::{
     AppendAsLeader, Background, CompletionQueue, DirectoryOptions, Durability, Event, EventHandler, Fetch,
     HighWatermarkPolicy, Isolation, LoadProgress, LogConfig, LogDirectory, LogError, LogManager, LongPoll,
-    ManagerOptions, OpenError, Partition, Position, TopicPartition, ValidatedBatch, ValidationPolicy,
+    ManagerOptions, OpenError, Partition, Position, TopicPartition, ValidatedBatch, ValidationPolicy, WaitError,
     format::{builder::BatchBuilder, uuid::Uuid},
     storage::Storage,
     validate,
 };
 use duramen_tests::{
-    disk::{Crash, SimDisk},
+    disk::{Crash, Fault, SimDisk},
     fixture::NOW_MS,
 };
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+
+/// What takes longer never comes.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 fn options() -> ManagerOptions {
     ManagerOptions {
@@ -301,7 +304,7 @@ fn directory_that_fails_takes_only_its_own_partitions_with_it() {
         settle(&manager, &append(partition, b"before", Durability::Flushed));
         settle(&manager, &append(partition, b"journalled", Durability::Flushed));
     }
-    bad.fail_next("write durably journal/ring", duramen_tests::disk::Fault::Error(nix::errno::Errno::EIO));
+    bad.fail_next("write durably journal/ring", Fault::Error(nix::errno::Errno::EIO));
     let lost = append(&partitions[1], b"lost", Durability::Flushed);
     let kept = append(&partitions[0], b"kept", Durability::Flushed);
     settle(&manager, &lost);
@@ -326,6 +329,47 @@ fn directory_that_fails_takes_only_its_own_partitions_with_it() {
 }
 
 #[test]
+fn panics_of_the_host_hold_nothing_up() {
+    let disk = SimDisk::new(23);
+    let told = Arc::new(std::sync::Mutex::new(0));
+    let heard = Arc::clone(&told);
+    let events = EventHandler::new(move |_, _| {
+        *heard.lock().unwrap_or_else(std::sync::PoisonError::into_inner) += 1;
+        panic!("a mistake of the host");
+    });
+    let manager = on(&disk, ManagerOptions { events, ..options() });
+    let partition = manager.get_or_create(&orders(0), &LogConfig::default()).unwrap();
+    manager.prepare().unwrap();
+    for _ in 0..3 {
+        append(&partition, b"panics", Durability::Flushed)
+            .into_ticket()
+            .on_done(|_| panic!("another mistake of the host"));
+        append(&partition, b"goes on", Durability::Flushed).wait(Some(Instant::now() + PATIENCE)).unwrap();
+    }
+    assert!(manager.failed_directories().is_empty());
+    manager.close().unwrap();
+    assert!(*told.lock().unwrap_or_else(std::sync::PoisonError::into_inner) > 0);
+}
+
+#[test]
+fn directory_whose_thread_panics_fails_and_everybody_is_answered() {
+    let disk = SimDisk::new(24);
+    let manager = on(&disk, options());
+    let partition = manager.get_or_create(&orders(0), &LogConfig::default()).unwrap();
+    manager.prepare().unwrap();
+    append(&partition, b"kept", Durability::Flushed).wait(Some(Instant::now() + PATIENCE)).unwrap();
+    disk.fail_next("write durably journal/ring", Fault::Panic);
+    // Not by a thread that waits, which would step the journal itself.
+    let (lost, answer) = std::sync::mpsc::channel();
+    append(&partition, b"lost", Durability::Flushed).into_ticket().on_done(move |result| lost.send(result).unwrap());
+    assert!(matches!(answer.recv_timeout(PATIENCE).unwrap(), Err(WaitError::Failed { .. })));
+    assert_eq!(manager.failed_directories()[0].1, "one of its threads panicked");
+    assert!(manager.close().is_err());
+    let found = on(&disk.crash_image(Crash::LoseAllUnsynced), polled());
+    assert_eq!(values(&found.get_or_create(&orders(0), &LogConfig::default()).unwrap(), 0)[0], b"kept");
+}
+
+#[test]
 fn new_partitions_go_into_the_directory_that_is_wanted_and_others_stay() {
     let disks = [SimDisk::new(21), SimDisk::new(22)];
     let storages = || disks.iter().map(|disk| Arc::new(disk.clone()) as Arc<dyn Storage>).collect();
@@ -336,7 +380,7 @@ fn new_partitions_go_into_the_directory_that_is_wanted_and_others_stay() {
     let opened = manager.get_or_create_topic_in(1, &names, id, &config).unwrap();
     assert!(opened.iter().zip(&names).all(|(partition, name)| partition.name() == name));
     assert!(matches!(manager.get_or_create_topic_in(2, &names, id, &config), Err(OpenError::NoDirectory)));
-    disks[1].fail_next("write durably journal/ring", duramen_tests::disk::Fault::Error(nix::errno::Errno::EIO));
+    disks[1].fail_next("write durably journal/ring", Fault::Error(nix::errno::Errno::EIO));
     manager.prepare().unwrap();
     settle(&manager, &append(&opened[1], b"lost", Durability::Flushed));
     let new = [orders(5), orders(1)];
@@ -508,7 +552,7 @@ fn partitions_that_could_not_be_created_are_created_later_and_durably() {
             let disk = SimDisk::new(11);
             let manager = on(&disk, polled());
             let begin = disk.operations();
-            disk.fail_at(begin + at, duramen_tests::disk::Fault::Error(nix::errno::Errno::EIO));
+            disk.fail_at(begin + at, Fault::Error(nix::errno::Errno::EIO));
             let created = manager.get_or_create_all(&names, &LogConfig::default());
             if disk.operations() <= begin + at {
                 break;

@@ -3,6 +3,7 @@
 //! Keeps: the host's function runs on a thread of the directory, or the one that polls, with no lock held; what is noted on
 //! another thread waits for that.
 
+use super::waiting::contained;
 use crate::{log::CleanerStats, types::TopicPartition};
 use std::{
     fmt,
@@ -96,7 +97,7 @@ impl fmt::Display for Event {
 
 /// A host's function for [`Event`]s: it gets the number of the directory, as it was given to the open, and what happened. It is
 /// called by the directory's threads within half a second, or by [`LogManager::poll`](crate::LogManager::poll), and should
-/// return soon: appends are not durable meanwhile.
+/// return soon: appends are not durable meanwhile. If it panics, the panic hook tells of it, and everything goes on.
 ///
 /// ```
 /// use duramen::{EventHandler, ManagerOptions};
@@ -148,7 +149,7 @@ impl Events {
     /// Tells what was noted, under no lock.
     pub(super) fn tell(&self) {
         if let Some(handle) = &self.handler.0 {
-            self.take().into_iter().for_each(|event| handle(self.directory, event));
+            self.take().into_iter().for_each(|event| contained(|| handle(self.directory, event)));
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::{
 };
 use std::{
     collections::HashSet,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     thread::{self, JoinHandle},
@@ -387,10 +388,8 @@ fn start(number: usize, path: PathBuf, home: LogDirectory, options: &ManagerOpti
     }
     let mut threads = Vec::new();
     if !is_polled {
-        let journal = Arc::clone(&committer);
-        threads.push(spawn(format!("duramen-log-{number}"), move || journal.work_on_journal()));
-        let sync = Arc::clone(&committer);
-        threads.push(spawn(format!("duramen-sync-{number}"), move || work_on_syncs(&sync)));
+        threads.push(spawn(format!("duramen-log-{number}"), &committer, Committer::work_on_journal));
+        threads.push(spawn(format!("duramen-sync-{number}"), &committer, work_on_syncs));
     }
     let (home, threads) = (Mutex::new(Some(home)), Mutex::new(threads));
     let directory = Arc::new(Directory { path, home, committer, threads, maintainer: Mutex::default() });
@@ -401,7 +400,20 @@ fn start(number: usize, path: PathBuf, home: LogDirectory, options: &ManagerOpti
     directory
 }
 
-pub(super) fn spawn(name: String, work: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
+/// A thread for a directory, which fails if the thread panics: nobody would be answered any more.
+pub(super) fn spawn(
+    name: String,
+    committer: &Arc<Committer>,
+    work: impl FnOnce(&Committer) + Send + 'static,
+) -> JoinHandle<()> {
+    let committer = Arc::clone(committer);
+    let work = move || {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(&committer))) {
+            committer.fail("one of its threads panicked");
+            committer.events.tell();
+            resume_unwind(panic);
+        }
+    };
     // As `thread::spawn`, which ends the process's part that cannot go on where the machine has no thread left.
     #[allow(clippy::expect_used)]
     thread::Builder::new().name(name).spawn(work).expect("a thread for a log directory")

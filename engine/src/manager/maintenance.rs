@@ -233,7 +233,7 @@ impl Maintainer {
             now_ms,
             is_ended: Arc::clone(&is_ended),
         };
-        Self { is_ended, thread: spawn(name, move || rounds.run()) }
+        Self { is_ended, thread: spawn(name, &directory.committer, move |_| rounds.run()) }
     }
 
     /// Ends it; a cleaning that it is at is given up.

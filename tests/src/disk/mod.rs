@@ -35,6 +35,8 @@ use crate::random::Random;
 pub enum Fault {
     /// It fails and does nothing.
     Error(Errno),
+    /// The thread that wants it panics.
+    Panic,
     /// A write stops at a random byte, then fails; any other operation just fails.
     Short(Errno),
     /// A sync fails, and what it should have written counts as written from now on: later syncs succeed without it.

@@ -117,6 +117,7 @@ impl State {
     pub(super) fn fail(&mut self, fault: Fault) -> io::Error {
         match fault {
             Fault::Error(errno) | Fault::Short(errno) | Fault::DropPages { errno, .. } => errno.into(),
+            Fault::Panic => panic!("a planned panic"),
             Fault::Crash => {
                 self.crashed = true;
                 stopped()

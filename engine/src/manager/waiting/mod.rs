@@ -14,6 +14,7 @@
 
 mod allotment;
 mod committed;
+mod contained;
 mod cuts;
 mod error;
 #[cfg(test)]
@@ -40,6 +41,7 @@ pub use position::Position;
 pub use queue::{Completion, CompletionQueue};
 pub use ticket::Ticket;
 
+pub(super) use contained::contained;
 pub(crate) use gate::Gate;
 pub(crate) use long_poll::Readable;
 pub(crate) use position::Mark;

@@ -4,6 +4,7 @@
 //! happens; completions of one queue go in with one lock.
 
 use super::{
+    contained::contained,
     error::WaitError,
     poll::{Due, Poll},
     queue::{Completion, CompletionQueue},
@@ -58,8 +59,7 @@ impl Wakes {
         self.0.is_none()
     }
 
-    /// Wakes everybody, on this thread: callbacks run here. One that panics leaves by this thread, and the others are woken
-    /// by the unwinding.
+    /// Wakes everybody, on this thread: callbacks run here, and if one panics, that ends there.
     #[inline]
     pub(crate) fn fire(self) {
         drop(self);
@@ -113,8 +113,8 @@ impl Pending {
 
     fn deliver(&mut self, waiter: Waiter, answer: Result<(), WaitError>) {
         match waiter {
-            Waiter::Slot(slot) => slot.fill(answer),
-            Waiter::Callback(callback) => callback(answer),
+            Waiter::Slot(slot) => contained(|| slot.fill(answer)),
+            Waiter::Callback(callback) => contained(|| callback(answer)),
             Waiter::Queue(queue, user_data) => self.collect(queue, Completion { user_data, result: answer }),
         }
     }
@@ -133,12 +133,5 @@ impl Drop for Wakes {
         if let Some(mut pending) = self.0.take() {
             pending.wake_all();
         }
-    }
-}
-
-impl Drop for Pending {
-    /// Whoever is left when a callback panicked.
-    fn drop(&mut self) {
-        self.wake_all();
     }
 }
