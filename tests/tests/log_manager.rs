@@ -346,6 +346,18 @@ fn panics_of_the_host_hold_nothing_up() {
             .on_done(|_| panic!("another mistake of the host"));
         append(&partition, b"goes on", Durability::Flushed).wait(Some(Instant::now() + PATIENCE)).unwrap();
     }
+    let waiting = partition.wait_for(Position::HighWatermark, 7);
+    std::thread::scope(|scope| {
+        let panics = scope.spawn(|| {
+            partition.with(|log| {
+                log.append_as_leader(batch(b"by with"), AppendAsLeader::new(0, NOW_MS)).unwrap();
+                panic!("a third one");
+            })
+        });
+        assert!(panics.join().is_err());
+    });
+    assert_eq!(waiting.wait(Some(Instant::now() + PATIENCE)), Ok(()));
+    append(&partition, b"after it", Durability::Flushed).wait(Some(Instant::now() + PATIENCE)).unwrap();
     assert!(manager.failed_directories().is_empty());
     manager.close().unwrap();
     assert!(*told.lock().unwrap_or_else(std::sync::PoisonError::into_inner) > 0);

@@ -29,8 +29,9 @@ impl Log {
         }
     }
 
-    /// Moves the high watermark to `offset`, as far as the log reaches; where it is now
-    /// (`UnifiedLog.updateHighWatermark`).
+    /// Moves the high watermark to `offset`, up or down, but not below the log start nor beyond the log end; where it is now
+    /// (`UnifiedLog.updateHighWatermark`). For followers, whom a new leader may tell of a lower one; where it only ever rises there
+    /// is [`Log::maybe_increment_high_watermark`]. Answers that were given stay given.
     pub fn update_high_watermark(&mut self, offset: Offset) -> Offset {
         let mut view = self.shared.write();
         view.high_watermark = offset.clamp(view.log_start, view.log_end.offset);

@@ -61,7 +61,8 @@ pub struct Fetched {
     pub start: Option<LogOffsetMetadata>,
     /// The batches; the last one may be cut off by `max_bytes`. `None` when nothing is there yet.
     pub records: Option<FileSlice>,
-    /// Whether `max_bytes` is smaller than the first batch, so that not even that is whole.
+    /// Whether `max_bytes` is smaller than the first batch, so that not even that is whole. Not where nothing was asked for, with
+    /// a `max_bytes` of 0.
     pub first_batch_incomplete: bool,
     /// Aborted transactions that a consumer has to skip, for [`Isolation::ReadCommitted`] alone: those that overlap the
     /// slice and possibly others.

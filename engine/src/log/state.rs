@@ -41,7 +41,8 @@ pub struct LogOffsets {
     pub last_stable: Offset,
     /// Everything below is committed, exclusive.
     pub high_watermark: Offset,
-    /// Everything below is flushed, exclusive.
+    /// Everything below is flushed, exclusive, as far as the log's own files go. What a commit journal has durably besides is in
+    /// [`crate::Partition::flushed`].
     pub recovery_point: Offset,
     /// The next offset to be assigned, exclusive end of the log.
     pub log_end: Offset,

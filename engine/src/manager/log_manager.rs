@@ -88,7 +88,7 @@ impl Directory {
 /// let bytes = BatchBuilder::new().record(1_700_000_000_000, Some(b"key"), Some(b"value")).build()?;
 /// let batch = validate(bytes, &ValidationPolicy::from_config(&config), 1_700_000_000_000)?;
 /// let append = orders.append_as_leader(batch, AppendAsLeader::new(0, 1_700_000_000_000), Durability::Flushed)?;
-/// append.wait(None)?; // now it survives power loss; or append.await, or append.enqueue(&queue, 1)
+/// append.wait(None)?; // now it survives power loss; or append.await, or append.into_ticket().enqueue(&queue, 1)
 /// assert_eq!(orders.flushed(), 1);
 /// manager.close()?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())

@@ -32,7 +32,10 @@ use crate::{
     storage::prefetch_value,
     types::{LeaderEpoch, Offset, Timestamp, TopicPartition},
 };
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicI64};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, atomic::AtomicI64},
+};
 
 /// A partition of a [`crate::LogManager`]: appends, reads and waits from any thread.
 #[derive(Debug)]
@@ -131,6 +134,15 @@ impl Partition {
 
     fn lock(&self) -> MutexGuard<'_, Option<State>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Locks, unless somebody else has it.
+    fn try_lock(&self) -> Option<MutexGuard<'_, Option<State>>> {
+        match self.state.try_lock() {
+            Ok(guard) => Some(guard),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     /// Appends a batch of a producer and gives a ticket for its being durable. It can be read when this returns. Waits while
@@ -355,19 +367,23 @@ impl Partition {
     /// Does anything with the log, as its one writer: moves the high watermark, rolls, cuts, applies retention ... Whoever
     /// waits for what changed is told afterwards. What `with` appends is not durable before the next [`Partition::flush`].
     ///
+    /// `with` has the log alone: appends wait for it, and the upkeep of the directory passes the partition over, so it should be
+    /// short. A call of this partition from inside it, but for reads and positions, waits for itself for ever. If it panics,
+    /// whoever waits for what it changed is told as well, and the panic goes on to the caller.
+    ///
     /// # Errors
     /// [`PartitionError::Closed`].
     pub fn with<T>(&self, with: impl FnOnce(&mut Log) -> T) -> Result<T, PartitionError> {
         let mut guard = self.lock();
         let state = guard.as_mut().ok_or(PartitionError::Closed)?;
         let cuts = state.log.cuts();
-        let result = with(&mut state.log);
+        let result = catch_unwind(AssertUnwindSafe(|| with(&mut state.log)));
         let wakes = self.catch_up(state, cuts);
         let poison = state.log.poison_cause();
         drop(guard);
         self.report_poison(poison);
         wakes.fire();
-        Ok(result)
+        Ok(result.unwrap_or_else(|panic| resume_unwind(panic)))
     }
 
     /// Takes note of what somebody did with the log.
@@ -411,7 +427,8 @@ impl Partition {
         Ok(ticket)
     }
 
-    /// A ticket for a position being at or above an offset, exclusive.
+    /// A ticket for a position being at or above an offset, exclusive. For one that is there already, as any up to 0 is, it has
+    /// its answer at once; one that the log may never come to is waited for.
     pub fn wait_for(&self, position: Position, offset: Offset) -> Ticket {
         self.watch.ticket(position, offset)
     }

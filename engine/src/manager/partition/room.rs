@@ -4,7 +4,7 @@ use super::{Partition, PartitionError};
 use crate::manager::waiting::{CompletionQueue, Ticket, WaitError};
 use std::{
     pin::Pin,
-    sync::{Arc, TryLockError},
+    sync::Arc,
     task::{Context, Poll},
     time::Instant,
 };
@@ -95,11 +95,7 @@ impl Partition {
     /// ```
     pub fn room(&self, bytes: usize) -> Result<Room, PartitionError> {
         // Whoever has the log has one that is not closed, or is about to tell who waits.
-        let is_closed = match self.state.try_lock() {
-            Ok(state) => state.is_none(),
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner().is_none(),
-            Err(TryLockError::WouldBlock) => false,
-        };
+        let is_closed = self.try_lock().is_some_and(|state| state.is_none());
         if is_closed { Err(PartitionError::Closed) } else { Ok(Room(self.committer.room(bytes)?)) }
     }
 }

@@ -56,9 +56,9 @@ impl Partition {
 
     /// Writes everything to the segment's file and lets go of the memory, if nothing is being appended right now.
     pub(in crate::manager) fn rest(&self) -> Result<(), LogError> {
-        match self.state.try_lock() {
-            Ok(mut guard) => guard.as_mut().map_or(Ok(()), |state| state.log.spill()),
-            Err(_) => Ok(()),
+        match self.try_lock() {
+            Some(mut guard) => guard.as_mut().map_or(Ok(()), |state| state.log.spill()),
+            None => Ok(()),
         }
     }
 
@@ -66,7 +66,7 @@ impl Partition {
     /// the mark of frames that are added now.
     pub(in crate::manager) fn on_checkpoint(&self, mark: u64, now: u64) {
         // Whoever has the log may be waiting for the thread that calls this.
-        let Ok(mut guard) = self.state.try_lock() else { return };
+        let Some(mut guard) = self.try_lock() else { return };
         let Some(state) = guard.as_mut() else { return };
         if let Some(candidate) = state.candidate.filter(|candidate| candidate.mark < mark) {
             state.log.raise_recovery_point(candidate.offset, candidate.cuts);
@@ -87,7 +87,7 @@ impl Partition {
 
     /// Begins a sync of the log, unless somebody else has it right now.
     pub(in crate::manager) fn begin_flush(&self) -> Begun {
-        let Ok(mut guard) = self.state.try_lock() else { return Begun::Busy };
+        let Some(mut guard) = self.try_lock() else { return Begun::Busy };
         let Some(state) = guard.as_mut() else { return Begun::Nothing };
         let end = state.marks.end();
         let wakes = match state.log.begin_flush() {

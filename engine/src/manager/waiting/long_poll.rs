@@ -36,7 +36,7 @@ pub(crate) struct Readable {
 /// when it is dropped, each at the cost of a short lock for each partition: keep it until its answer has come, or the host
 /// has answered for another reason, as its own deadline.
 ///
-/// A poll over no partition has no answer. Otherwise it is `Ok(())`: read again; or
+/// A poll over no partition has no answer, unless it is for 0 bytes. Otherwise it is `Ok(())`: read again; or
 /// * [`WaitError::Truncated`]: one of the partitions was cut below what could be read: read again;
 /// * [`WaitError::Failed`] or [`WaitError::Closed`]: one of the partitions came to its end.
 ///
