@@ -4,7 +4,8 @@
 use duramen::{
     AppendAsLeader, Background, CompletionQueue, DirectoryOptions, Durability, Event, EventHandler, Fetch,
     HighWatermarkPolicy, Isolation, LoadProgress, LogConfig, LogDirectory, LogError, LogManager, LongPoll,
-    ManagerOptions, OpenError, Partition, Position, TopicPartition, ValidatedBatch, ValidationPolicy, WaitError,
+    ManagerOptions, OpenError, Partition, PartitionError, Position, TopicPartition, ValidatedBatch, ValidationPolicy,
+    WaitError,
     format::{builder::BatchBuilder, uuid::Uuid},
     storage::Storage,
     validate,
@@ -379,6 +380,35 @@ fn directory_whose_thread_panics_fails_and_everybody_is_answered() {
     assert!(manager.close().is_err());
     let found = on(&disk.crash_image(Crash::LoseAllUnsynced), polled());
     assert_eq!(values(&found.get_or_create(&orders(0), &LogConfig::default()).unwrap(), 0)[0], b"kept");
+}
+
+#[test]
+fn partition_of_a_dropped_manager_takes_nothing_more() {
+    let disk = SimDisk::new(25);
+    let manager = on(&disk, options());
+    let partition = manager.get_or_create(&orders(0), &LogConfig::default()).unwrap();
+    append(&partition, b"kept", Durability::Flushed).wait(Some(Instant::now() + PATIENCE)).unwrap();
+    drop(manager);
+    let late = partition.append_as_leader(batch(b"late"), AppendAsLeader::new(0, NOW_MS), Durability::Written);
+    assert!(matches!(late, Err(PartitionError::Closed)));
+    let found = on(&disk, polled());
+    assert_eq!(values(&found.get_or_create(&orders(0), &LogConfig::default()).unwrap(), 0), [b"kept"]);
+}
+
+#[test]
+fn options_with_which_nothing_works_are_refused_before_anything_is_made() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("logs");
+    match LogManager::open(&[&path], ManagerOptions { piece_bytes: 5000, ..options() }) {
+        Err(error @ OpenError::InvalidOption { option: "piece_bytes", value: 5000, .. }) => {
+            assert_eq!(
+                error.to_string(),
+                "option piece_bytes is 5000: a piece is a multiple of 4096 bytes, up to 64 MiB"
+            );
+        }
+        unexpected => panic!("{unexpected:?}"),
+    }
+    assert!(!path.exists());
 }
 
 #[test]

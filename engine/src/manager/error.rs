@@ -14,6 +14,16 @@ pub enum OpenError {
         /// The directory.
         path: PathBuf,
     },
+    /// A log manager cannot work with an option.
+    #[error("option {option} is {value}: {why}")]
+    InvalidOption {
+        /// Its name in [`ManagerOptions`](crate::ManagerOptions).
+        option: &'static str,
+        /// What was wanted.
+        value: u64,
+        /// What can be wanted.
+        why: &'static str,
+    },
     /// The directory itself fails.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -76,6 +86,7 @@ impl OpenError {
             | Self::Duplicate { .. }
             | Self::NoDirectory
             | Self::DirectoryFailed { .. } => KafkaErrorCode::KafkaStorageError,
+            Self::InvalidOption { .. } => KafkaErrorCode::InvalidConfig,
             Self::File { source, .. } | Self::Partition { source, .. } => source.kafka_error_code(),
             Self::UnknownPartition { .. } | Self::UnknownDirectory { .. } => KafkaErrorCode::UnknownTopicOrPartition,
         }

@@ -109,9 +109,10 @@ impl LogManager {
     /// Opens log directories with the best backend there is, and makes those that do not exist.
     ///
     /// # Errors
-    /// [`OpenError`] of the first directory that cannot be opened, [`OpenError::Duplicate`]. Those opened before are closed in order:
-    /// one that needed no recovery needs none the next time.
+    /// [`OpenError::InvalidOption`], before anything is done; [`OpenError`] of the first directory that cannot be opened;
+    /// [`OpenError::Duplicate`]. Those opened before are closed in order: one that needed no recovery needs none the next time.
     pub fn open(paths: &[&Path], options: ManagerOptions) -> Result<Self, OpenError> {
+        options.check()?;
         let limit = options.directory.open_files.unwrap_or_else(|| OpenFiles::default().limit() / paths.len().max(1));
         let each = DirectoryOptions { open_files: Some(limit), ..options.directory.clone() };
         let open =
@@ -124,6 +125,7 @@ impl LogManager {
     /// # Errors
     /// As [`LogManager::open`].
     pub fn open_on(storages: Vec<Arc<dyn Storage>>, options: ManagerOptions) -> Result<Self, OpenError> {
+        options.check()?;
         let each = options.directory.clone();
         let open = |storage| LogDirectory::open_on(storage, each.clone()).map(|directory| (PathBuf::new(), directory));
         Self::assemble(storages.into_iter().map(open), options)
@@ -332,9 +334,13 @@ impl LogManager {
 }
 
 impl Drop for LogManager {
-    /// Ends the threads. Without [`LogManager::close`] the next open recovers.
+    /// Ends the threads. Partitions that somebody still holds are closed: the directory is about to be another owner's. Without
+    /// [`LogManager::close`] the next open recovers.
     fn drop(&mut self) {
-        self.directories.iter().for_each(|directory| directory.stop());
+        for directory in &self.directories {
+            directory.stop();
+            directory.committer.partitions().iter().for_each(|partition| drop(partition.take()));
+        }
     }
 }
 

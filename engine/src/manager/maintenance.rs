@@ -254,6 +254,11 @@ enum Task {
     Cleaning,
 }
 
+/// The moment so much later; what no clock can tell is as good as never.
+fn after(begun: Instant, pause: Duration) -> Instant {
+    begun.checked_add(pause).unwrap_or_else(|| begun + Duration::from_secs(1 << 30))
+}
+
 struct Rounds {
     directory: Arc<Directory>,
     wanted: Maintenance,
@@ -266,7 +271,7 @@ impl Rounds {
     fn run(&self) {
         let begun = Instant::now();
         let mut due = [Task::Retention, Task::Checkpoint, Task::Producers, Task::Cleaning]
-            .map(|task| (begun + self.interval(task), task));
+            .map(|task| (after(begun, self.interval(task)), task));
         while !self.is_ended.load(Ordering::Acquire) {
             let Some((at, task)) = due.iter_mut().min_by_key(|(at, _)| *at) else { return };
             let rest = at.saturating_duration_since(Instant::now());
@@ -276,7 +281,7 @@ impl Rounds {
             }
             let found_work = self.run_once(*task);
             let pause = if found_work { Duration::ZERO } else { self.interval(*task) };
-            *at = Instant::now() + pause;
+            *at = after(Instant::now(), pause);
         }
     }
 

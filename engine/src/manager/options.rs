@@ -1,8 +1,13 @@
 //! How a log manager makes appends durable, and with how much memory.
 
-use super::{DirectoryOptions, EventHandler, Maintenance};
-use crate::types::Timestamp;
+use super::{DirectoryOptions, EventHandler, Maintenance, OpenError};
+use crate::{storage::DIRECT_BYTES, types::Timestamp};
 use std::time::Duration;
+
+/// More than what a recovery should have to replay.
+const MAX_JOURNAL_BYTES: u64 = 64 << 30;
+/// More than what a write gains by.
+const MAX_WRITE_BYTES: usize = 64 << 20;
 
 /// What a log manager does with the high watermark of its logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -47,19 +52,20 @@ pub struct ManagerOptions {
     /// Who moves the work on.
     pub background: Background,
     /// Bytes of the commit journal of a directory; 0 goes without, and flushed appends are made durable by group commit:
-    /// one sync of each segment concerned, all at once. It bounds what a recovery has to replay.
+    /// one sync of each segment concerned, all at once. It bounds what a recovery has to replay. At most 64 GiB; a small one is
+    /// made as large as a few writes.
     pub journal_bytes: u64,
-    /// Bytes that one write to the journal has at most, unless a single append is larger.
+    /// Bytes that one write to the journal has at most, unless a single append is larger. At most 64 MiB.
     pub journal_block_bytes: usize,
     /// Writes to the journal in flight at once, 1 to 4.
     pub journal_writes: usize,
     /// Memory in which a directory's appends gather until they are written to their segments, in bytes. Also what readers
     /// close behind the end are served from. An append larger than half of it goes to its segment at once.
     pub gather_bytes: usize,
-    /// A partition's appends are written to its segment in pieces of at most this many bytes, a multiple of 4,096; with many
+    /// A partition's appends are written to its segment in pieces of at most this many bytes, a multiple of 4,096 up to 64 MiB; with many
     /// partitions the pieces are smaller, so that all fit into the memory.
     pub piece_bytes: usize,
-    /// Bytes of appends that may wait for the journal before further ones have to wait themselves; see
+    /// Bytes of appends that may wait for the journal before further ones have to wait themselves, above 0; see
     /// [`Partition::room`](crate::Partition::room) for those who must not be blocked.
     pub pending_bytes: usize,
     /// Retention, compaction and checkpoints by themselves; `None`, the default, leaves them to the host, as
@@ -90,5 +96,61 @@ impl Default for ManagerOptions {
             events: EventHandler::default(),
             slow_sync: Duration::from_secs(1),
         }
+    }
+}
+
+impl ManagerOptions {
+    /// Whether a manager can work like that.
+    pub(super) fn check(&self) -> Result<(), OpenError> {
+        let refused = |option, value: usize, why| {
+            Err(OpenError::InvalidOption { option, value: u64::try_from(value).unwrap_or(u64::MAX), why })
+        };
+        if self.journal_bytes > MAX_JOURNAL_BYTES {
+            let (option, value, why) = ("journal_bytes", self.journal_bytes, "a journal has at most 64 GiB");
+            return Err(OpenError::InvalidOption { option, value, why });
+        }
+        if self.journal_block_bytes > MAX_WRITE_BYTES {
+            return refused("journal_block_bytes", self.journal_block_bytes, "a write has at most 64 MiB");
+        }
+        if !(1..=4).contains(&self.journal_writes) {
+            return refused("journal_writes", self.journal_writes, "there are 1 to 4 writes in flight");
+        }
+        if !(DIRECT_BYTES..=MAX_WRITE_BYTES).contains(&self.piece_bytes)
+            || !self.piece_bytes.is_multiple_of(DIRECT_BYTES)
+        {
+            return refused("piece_bytes", self.piece_bytes, "a piece is a multiple of 4096 bytes, up to 64 MiB");
+        }
+        if self.pending_bytes == 0 {
+            return refused("pending_bytes", 0, "nothing could ever be appended");
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_with_which_nothing_works_are_named() {
+        let wrong = |change: fn(&mut ManagerOptions)| {
+            let mut options = ManagerOptions::default();
+            change(&mut options);
+            match options.check() {
+                Err(OpenError::InvalidOption { option, value, .. }) => Some((option, value)),
+                _ => None,
+            }
+        };
+        assert_eq!(wrong(|_| {}), None);
+        assert_eq!(wrong(|options| options.journal_bytes = 0), None);
+        assert_eq!(wrong(|options| options.journal_bytes = u64::MAX), Some(("journal_bytes", u64::MAX)));
+        assert_eq!(wrong(|options| options.journal_block_bytes = 65 << 20), Some(("journal_block_bytes", 65 << 20)));
+        assert_eq!(wrong(|options| options.journal_writes = 0), Some(("journal_writes", 0)));
+        assert_eq!(wrong(|options| options.journal_writes = 5), Some(("journal_writes", 5)));
+        assert_eq!(wrong(|options| options.piece_bytes = 0), Some(("piece_bytes", 0)));
+        assert_eq!(wrong(|options| options.piece_bytes = 5000), Some(("piece_bytes", 5000)));
+        assert_eq!(wrong(|options| options.piece_bytes = 65 << 20), Some(("piece_bytes", 65 << 20)));
+        assert_eq!(wrong(|options| options.piece_bytes = 4096), None);
+        assert_eq!(wrong(|options| options.pending_bytes = 0), Some(("pending_bytes", 0)));
     }
 }
