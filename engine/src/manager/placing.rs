@@ -17,7 +17,8 @@ impl LogManager {
     /// when the log is opened, that is, the first time.
     ///
     /// # Errors
-    /// [`OpenError::Partition`] when its log cannot be opened; [`OpenError::NoDirectory`] when none takes it.
+    /// [`OpenError::Partition`] when its log cannot be opened; [`OpenError::NoDirectory`] when none takes it;
+    /// [`OpenError::UnknownPartition`] when another thread deletes it meanwhile.
     pub fn get_or_create(&self, partition: &TopicPartition, config: &LogConfig) -> Result<Arc<Partition>, OpenError> {
         if let Some(known) = self.get(partition) {
             return Ok(known);
