@@ -403,7 +403,7 @@ fn options_with_which_nothing_works_are_refused_before_anything_is_made() {
         Err(error @ OpenError::InvalidOption { option: "piece_bytes", value: 5000, .. }) => {
             assert_eq!(
                 error.to_string(),
-                "option piece_bytes is 5000: a piece is a multiple of 4096 bytes, up to 64 MiB"
+                "option piece_bytes is 5000: a piece is a multiple of 4096 bytes, up to 1 GiB"
             );
         }
         unexpected => panic!("{unexpected:?}"),

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 /// More than what a recovery should have to replay.
 const MAX_JOURNAL_BYTES: u64 = 64 << 30;
-/// More than what a write gains by.
-const MAX_WRITE_BYTES: usize = 64 << 20;
+/// More than what a write to the journal gains by.
+const MAX_BLOCK_BYTES: usize = 64 << 20;
+/// The kernel writes less than two at once.
+const MAX_PIECE_BYTES: usize = 1 << 30;
 
 /// What a log manager does with the high watermark of its logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -62,7 +64,7 @@ pub struct ManagerOptions {
     /// Memory in which a directory's appends gather until they are written to their segments, in bytes. Also what readers
     /// close behind the end are served from. An append larger than half of it goes to its segment at once.
     pub gather_bytes: usize,
-    /// A partition's appends are written to its segment in pieces of at most this many bytes, a multiple of 4,096 up to 64 MiB; with many
+    /// A partition's appends are written to its segment in pieces of at most this many bytes, a multiple of 4,096 up to 1 GiB; with many
     /// partitions the pieces are smaller, so that all fit into the memory.
     pub piece_bytes: usize,
     /// Bytes of appends that may wait for the journal before further ones have to wait themselves, above 0; see
@@ -109,16 +111,16 @@ impl ManagerOptions {
             let (option, value, why) = ("journal_bytes", self.journal_bytes, "a journal has at most 64 GiB");
             return Err(OpenError::InvalidOption { option, value, why });
         }
-        if self.journal_block_bytes > MAX_WRITE_BYTES {
+        if self.journal_block_bytes > MAX_BLOCK_BYTES {
             return refused("journal_block_bytes", self.journal_block_bytes, "a write has at most 64 MiB");
         }
         if !(1..=4).contains(&self.journal_writes) {
             return refused("journal_writes", self.journal_writes, "there are 1 to 4 writes in flight");
         }
-        if !(DIRECT_BYTES..=MAX_WRITE_BYTES).contains(&self.piece_bytes)
+        if !(DIRECT_BYTES..=MAX_PIECE_BYTES).contains(&self.piece_bytes)
             || !self.piece_bytes.is_multiple_of(DIRECT_BYTES)
         {
-            return refused("piece_bytes", self.piece_bytes, "a piece is a multiple of 4096 bytes, up to 64 MiB");
+            return refused("piece_bytes", self.piece_bytes, "a piece is a multiple of 4096 bytes, up to 1 GiB");
         }
         if self.pending_bytes == 0 {
             return refused("pending_bytes", 0, "nothing could ever be appended");
@@ -149,7 +151,7 @@ mod tests {
         assert_eq!(wrong(|options| options.journal_writes = 5), Some(("journal_writes", 5)));
         assert_eq!(wrong(|options| options.piece_bytes = 0), Some(("piece_bytes", 0)));
         assert_eq!(wrong(|options| options.piece_bytes = 5000), Some(("piece_bytes", 5000)));
-        assert_eq!(wrong(|options| options.piece_bytes = 65 << 20), Some(("piece_bytes", 65 << 20)));
+        assert_eq!(wrong(|options| options.piece_bytes = 2 << 30), Some(("piece_bytes", 2 << 30)));
         assert_eq!(wrong(|options| options.piece_bytes = 4096), None);
         assert_eq!(wrong(|options| options.pending_bytes = 0), Some(("pending_bytes", 0)));
     }
