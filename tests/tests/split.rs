@@ -114,7 +114,7 @@ fn open(disk: &SimDisk, on_corruption: OnCorruption) -> LogDirectory {
 
 fn report(directory: &LogDirectory) -> RecoveryReport {
     let told = directory.report().partitions.get(&partition()).map(|(report, _)| report.clone());
-    told.unwrap_or_else(|| RecoveryReport { clean: true, ..RecoveryReport::default() })
+    told.unwrap_or_else(RecoveryReport::as_left)
 }
 
 /// Base offset and size of every segment.

@@ -167,7 +167,7 @@ impl Facts {
         let unknown = || OpenError::UnknownPartition { partition: partition.clone() };
         let to_clean = directory.log_to_clean(partition)?.ok_or_else(unknown)?;
         let report = directory.report().partitions.get(partition).map(|(report, _)| report.clone());
-        let report = report.unwrap_or_else(|| RecoveryReport { clean: true, ..RecoveryReport::default() });
+        let report = report.unwrap_or_else(RecoveryReport::as_left);
         let log = directory.get(partition, config)?;
         let expiration_ms = DirectoryOptions::default().producer_id_expiration_ms;
         let is_expired = |producer: &ActiveProducer| {

@@ -78,10 +78,16 @@ impl RecoveryReport {
         *self = Self { clean, files_removed, segments_split, ..Self::default() };
     }
 
-    /// Whether the log was closed in order and its files were as that left them: the open read no batches and changed nothing.
+    /// Of a log that was closed in order and whose files were as that left them: the open read no batches and changed nothing.
+    #[must_use]
+    pub fn as_left() -> Self {
+        Self { clean: true, ..Self::default() }
+    }
+
+    /// Whether it is [`RecoveryReport::as_left`].
     #[must_use]
     pub fn is_as_left(&self) -> bool {
-        *self == Self { clean: true, ..Self::default() }
+        *self == Self::as_left()
     }
 
     /// Whether the open changed nothing but derived files.

@@ -104,28 +104,21 @@ impl Default for ManagerOptions {
 impl ManagerOptions {
     /// Whether a manager can work like that.
     pub(super) fn check(&self) -> Result<(), OpenError> {
-        let refused = |option, value: usize, why| {
-            Err(OpenError::InvalidOption { option, value: u64::try_from(value).unwrap_or(u64::MAX), why })
-        };
-        if self.journal_bytes > MAX_JOURNAL_BYTES {
-            let (option, value, why) = ("journal_bytes", self.journal_bytes, "a journal has at most 64 GiB");
-            return Err(OpenError::InvalidOption { option, value, why });
+        let number = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
+        let (block, writes, piece) = (self.journal_block_bytes, self.journal_writes, self.piece_bytes);
+        let is_piece = (DIRECT_BYTES..=MAX_PIECE_BYTES).contains(&piece) && piece.is_multiple_of(DIRECT_BYTES);
+        let journal_fits = self.journal_bytes <= MAX_JOURNAL_BYTES;
+        let checks = [
+            ("journal_bytes", self.journal_bytes, journal_fits, "a journal has at most 64 GiB"),
+            ("journal_block_bytes", number(block), block <= MAX_BLOCK_BYTES, "a write has at most 64 MiB"),
+            ("journal_writes", number(writes), (1..=4).contains(&writes), "there are 1 to 4 writes in flight"),
+            ("piece_bytes", number(piece), is_piece, "a piece is a multiple of 4096 bytes, up to 1 GiB"),
+            ("pending_bytes", 0, self.pending_bytes > 0, "nothing could ever be appended"),
+        ];
+        match checks.into_iter().find(|(_, _, is_right, _)| !is_right) {
+            Some((option, value, _, why)) => Err(OpenError::InvalidOption { option, value, why }),
+            None => Ok(()),
         }
-        if self.journal_block_bytes > MAX_BLOCK_BYTES {
-            return refused("journal_block_bytes", self.journal_block_bytes, "a write has at most 64 MiB");
-        }
-        if !(1..=4).contains(&self.journal_writes) {
-            return refused("journal_writes", self.journal_writes, "there are 1 to 4 writes in flight");
-        }
-        if !(DIRECT_BYTES..=MAX_PIECE_BYTES).contains(&self.piece_bytes)
-            || !self.piece_bytes.is_multiple_of(DIRECT_BYTES)
-        {
-            return refused("piece_bytes", self.piece_bytes, "a piece is a multiple of 4096 bytes, up to 1 GiB");
-        }
-        if self.pending_bytes == 0 {
-            return refused("pending_bytes", 0, "nothing could ever be appended");
-        }
-        Ok(())
     }
 }
 

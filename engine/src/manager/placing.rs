@@ -67,9 +67,7 @@ impl LogManager {
         topic_id: Uuid,
         config: &LogConfig,
     ) -> Result<Vec<Arc<Partition>>, OpenError> {
-        let opened = self.open_all(partitions, None, Some(topic_id), config)?;
-        self.assign_topic_id(&opened, topic_id)?;
-        Ok(opened)
+        self.open_all(partitions, None, Some(topic_id), config)
     }
 
     /// As [`LogManager::get_or_create_topic`], but partitions that are in no directory yet are made in this one, whatever is in
@@ -100,22 +98,7 @@ impl LogManager {
         config: &LogConfig,
     ) -> Result<Vec<Arc<Partition>>, OpenError> {
         let wanted = self.directories.get(directory).ok_or(OpenError::NoDirectory)?;
-        let opened = self.open_all(partitions, Some(wanted), Some(topic_id), config)?;
-        self.assign_topic_id(&opened, topic_id)?;
-        Ok(opened)
-    }
-
-    fn assign_topic_id(&self, opened: &[Arc<Partition>], topic_id: Uuid) -> Result<(), OpenError> {
-        for partition in opened.iter().filter(|partition| partition.reader().topic_id() != Some(topic_id)) {
-            let assigned = match partition.with(|log| log.assign_topic_id(topic_id)) {
-                Ok(Err(source)) => Err(OpenError::Partition { partition: partition.name().clone(), source }),
-                Ok(Ok(())) => Ok(()),
-                // Deleted, or its directory closed, since it was opened.
-                Err(_) => Err(OpenError::UnknownPartition { partition: partition.name().clone() }),
-            };
-            assigned?;
-        }
-        Ok(())
+        self.open_all(partitions, Some(wanted), Some(topic_id), config)
     }
 
     fn open_all(
@@ -134,7 +117,10 @@ impl LogManager {
         }
         drop(placing);
         let unknown = |name: &TopicPartition| OpenError::UnknownPartition { partition: name.clone() };
-        partitions.iter().map(|name| self.get(name).ok_or_else(|| unknown(name))).collect()
+        let opened: Vec<_> =
+            partitions.iter().map(|name| self.get(name).ok_or_else(|| unknown(name))).collect::<Result<_, _>>()?;
+        topic_id.map_or(Ok(()), |topic_id| assign_topic_id(&opened, topic_id))?;
+        Ok(opened)
     }
 
     /// The directory that has a partition.
@@ -201,6 +187,20 @@ impl LogManager {
         }
         Ok(())
     }
+}
+
+/// Gives partitions the id of their topic that have none.
+fn assign_topic_id(opened: &[Arc<Partition>], topic_id: Uuid) -> Result<(), OpenError> {
+    for partition in opened.iter().filter(|partition| partition.reader().topic_id() != Some(topic_id)) {
+        let assigned = match partition.with(|log| log.assign_topic_id(topic_id)) {
+            Ok(Err(source)) => Err(OpenError::Partition { partition: partition.name().clone(), source }),
+            Ok(Ok(())) => Ok(()),
+            // Deleted, or its directory closed, since it was opened.
+            Err(_) => Err(OpenError::UnknownPartition { partition: partition.name().clone() }),
+        };
+        assigned?;
+    }
+    Ok(())
 }
 
 /// Why no directory takes a partition.
