@@ -60,18 +60,19 @@ case_follow() { # A consumer at the end gets what comes later.
   echo first | P -p 0 || return
   C -p 0 -o end -c 5 -u > "$d/out" &
   local consumer=$! n
-  for n in $(seq 100); do kill -0 $consumer 2> /dev/null || break; echo "$n" | P -p 0; done
+  for n in $(seq 1000); do kill -0 $consumer 2> /dev/null || break; echo "$n" | P -p 0; done
   wait $consumer && same 5 "$(wc -l < "$d/out")"
 }
 case_group() { seq 1000 | P && same "$(seq 1000)" "$(G -G "$t" -c 1000 "$t" | sort -n)"; }
 case_group_resumes() { seq 1000 | P && G -G "$t" -c 400 "$t" > "$d/1" && G -G "$t" -c 600 "$t" > "$d/2" && same "$(seq 1000)" "$(sort -n "$d/1" "$d/2")"; }
-case_group_of_two() {
+case_group_of_two() { # The first in the group learns of the second with its next heartbeat, up to three seconds later.
   echo 0 | P -p 0 || return
   G -G "$t" -u "$t" > "$d/1" & local one=$!
   G -G "$t" -u "$t" > "$d/2" & local two=$!
   local n
-  for n in $(seq 200); do
+  for n in $(seq 1000); do
     echo "$n" | P -p $((n % 4))
+    sleep 0.02
     [ -s "$d/1" ] && [ -s "$d/2" ] && break
   done
   for _ in $(seq 100); do [ "$(sort -nu "$d/1" "$d/2" | wc -l)" = $((n + 1)) ] && break; sleep 0.1; done
