@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use duramen::{
-    AppendAsLeader, Background, CompletionQueue, DirectoryOptions, Durability, Event, EventHandler, Fetch,
+    AppendAsLeader, Background, CompletionQueue, ConfigError, DirectoryOptions, Durability, Event, EventHandler, Fetch,
     HighWatermarkPolicy, Isolation, LoadProgress, LogConfig, LogDirectory, LogError, LogManager, LongPoll,
     ManagerOptions, OpenError, Partition, PartitionError, Position, TopicPartition, ValidatedBatch, ValidationPolicy,
     WaitError,
@@ -393,6 +393,21 @@ fn partition_of_a_dropped_manager_takes_nothing_more() {
     assert!(matches!(late, Err(PartitionError::Closed)));
     let found = on(&disk, polled());
     assert_eq!(values(&found.get_or_create(&orders(0), &LogConfig::default()).unwrap(), 0), [b"kept"]);
+}
+
+#[test]
+fn a_configuration_outside_kafkas_bounds_creates_nothing_but_an_open_partition_is_still_there() {
+    let disk = SimDisk::new(1);
+    let manager = on(&disk, polled());
+    let wrong = LogConfig { segment_index_bytes: 3, ..LogConfig::default() };
+    let error = manager.get_or_create(&orders(0), &wrong).unwrap_err();
+    assert_eq!(error.to_string(), "configuration segment.index.bytes = '3': it is a number from 4 to 2147483647");
+    assert!(manager.get(&orders(0)).is_none());
+    manager.get_or_create(&orders(0), &LogConfig::default()).unwrap();
+    manager.get_or_create(&orders(0), &wrong).unwrap();
+    assert!(
+        matches!(manager.set_topic_config("orders", &wrong), Err(ConfigError { name, .. }) if name == "segment.index.bytes")
+    );
 }
 
 #[test]

@@ -226,7 +226,8 @@ impl LogDirectory {
     /// first time.
     ///
     /// # Errors
-    /// [`OpenError::Partition`] when it cannot be opened; see [`Log::open`].
+    /// [`OpenError::InvalidConfig`], and nothing is created or opened; [`OpenError::Partition`] when it cannot be opened, see
+    /// [`Log::open`].
     pub fn get_or_create(&mut self, partition: &TopicPartition, config: &LogConfig) -> Result<&mut Log, OpenError> {
         self.get_or_create_with(partition, config, &mut |_| {})
     }
@@ -242,6 +243,7 @@ impl LogDirectory {
         progress: &mut dyn FnMut(RecoveryProgress),
     ) -> Result<&mut Log, OpenError> {
         if !self.logs.contains_key(partition) {
+            config.validate()?;
             let log = self.open_log(partition, config, progress)?;
             self.logs.insert(partition.clone(), log);
         }

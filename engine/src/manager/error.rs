@@ -1,7 +1,7 @@
 //! Why a log directory cannot be opened.
 
 use super::journal::JournalError;
-use crate::{error::KafkaErrorCode, log::LogError, storage::StorageError, types::TopicPartition};
+use crate::{config::ConfigError, error::KafkaErrorCode, log::LogError, storage::StorageError, types::TopicPartition};
 use std::path::PathBuf;
 
 /// A log directory, or a partition in it, cannot be opened. Nothing was lost.
@@ -24,6 +24,9 @@ pub enum OpenError {
         /// What can be wanted.
         why: &'static str,
     },
+    /// A log cannot go by a configuration; see [`LogConfig::validate`](crate::LogConfig::validate).
+    #[error("configuration {0}")]
+    InvalidConfig(#[from] ConfigError),
     /// The directory itself fails.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -86,7 +89,7 @@ impl OpenError {
             | Self::Duplicate { .. }
             | Self::NoDirectory
             | Self::DirectoryFailed { .. } => KafkaErrorCode::KafkaStorageError,
-            Self::InvalidOption { .. } => KafkaErrorCode::InvalidConfig,
+            Self::InvalidOption { .. } | Self::InvalidConfig(_) => KafkaErrorCode::InvalidConfig,
             Self::File { source, .. } | Self::Partition { source, .. } => source.kafka_error_code(),
             Self::UnknownPartition { .. } | Self::UnknownDirectory { .. } => KafkaErrorCode::UnknownTopicOrPartition,
         }

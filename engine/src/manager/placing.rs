@@ -17,8 +17,8 @@ impl LogManager {
     /// when the log is opened, that is, the first time.
     ///
     /// # Errors
-    /// [`OpenError::Partition`] when its log cannot be opened; [`OpenError::NoDirectory`] when none takes it;
-    /// [`OpenError::UnknownPartition`] when another thread deletes it meanwhile.
+    /// [`OpenError::InvalidConfig`], and nothing is created or opened; [`OpenError::Partition`] when its log cannot be opened;
+    /// [`OpenError::NoDirectory`] when none takes it; [`OpenError::UnknownPartition`] when another thread deletes it meanwhile.
     pub fn get_or_create(&self, partition: &TopicPartition, config: &LogConfig) -> Result<Arc<Partition>, OpenError> {
         if let Some(known) = self.get(partition) {
             return Ok(known);
@@ -109,6 +109,9 @@ impl LogManager {
         config: &LogConfig,
     ) -> Result<Vec<Arc<Partition>>, OpenError> {
         let closed: Vec<_> = partitions.iter().filter(|name| self.get(name).is_none()).collect();
+        if !closed.is_empty() {
+            config.validate()?;
+        }
         // Two threads must not place one partition twice. Those that have their place wait for nobody.
         let is_new = closed.iter().any(|name| self.holder(name).is_none());
         let placing = is_new.then(|| self.placing.lock().unwrap_or_else(PoisonError::into_inner));

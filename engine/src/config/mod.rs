@@ -2,8 +2,11 @@
 //!
 //! Floor 0: plain values. What acts on a value lives above.
 
+mod value;
+
 use crate::error::KafkaErrorCode;
-use std::{collections::BTreeMap, fmt::Display, str::FromStr};
+use std::collections::BTreeMap;
+use value::Value;
 
 /// What happens to old records. Both may hold, or neither.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -358,12 +361,21 @@ impl LogConfig {
         })
     }
 
-    /// Checks what no property alone can tell (`LogConfig.validateValues` and `validateTopicLogConfigValues`). Whether
-    /// the cluster has tiered storage at all, and what a topic was before, is the host's to check.
+    /// Checks every value against its bounds, as [`LogConfig::set`] does, and what no property alone can tell
+    /// (`LogConfig.validateValues` and `validateTopicLogConfigValues`). A field `segment_bytes` that was given a value by hand
+    /// counts as `internal.segment.bytes`. Whether the cluster has tiered storage at all, and what a topic was before, is the
+    /// host's to check.
+    ///
+    /// ```
+    /// use duramen::LogConfig;
+    /// let never_cleaned = LogConfig { min_cleanable_dirty_ratio: f64::NAN, ..LogConfig::default() };
+    /// assert_eq!(never_cleaned.validate().unwrap_err().name, "min.cleanable.dirty.ratio");
+    /// ```
     ///
     /// # Errors
-    /// [`ConfigError`] when two properties contradict each other.
+    /// [`ConfigError`] when a value is outside its bounds, or two contradict each other.
     pub fn validate(&self) -> Result<(), ConfigError> {
+        self.validate_bounds()?;
         let error = |name: &str, why: &str| {
             let value = self.get(name).unwrap_or_default();
             Err(ConfigError { name: name.to_owned(), value, why: why.to_owned() })
@@ -390,6 +402,14 @@ impl LogConfig {
             }
         }
         Ok(())
+    }
+
+    /// Sets what it has once more: fields may have been given any value by hand.
+    fn validate_bounds(&self) -> Result<(), ConfigError> {
+        let mut checked = Self::default();
+        checked.set("internal.segment.bytes", &self.segment_bytes.to_string())?;
+        let values = NAMES.iter().filter(|name| **name != "segment.bytes" || self.passive.contains_key(*name));
+        values.filter_map(|name| Some((name, self.get(name)?))).try_for_each(|(name, value)| checked.set(name, &value))
     }
 
     fn is_on(&self, passive: &str) -> bool {
@@ -429,71 +449,6 @@ fn java_double(value: f64) -> String {
     }
     let text = format!("{value:E}");
     if text.contains('.') { text } else { text.replace('E', ".0E") }
-}
-
-/// A value on its way in.
-struct Value<'a> {
-    name: &'a str,
-    text: &'a str,
-}
-
-impl Value<'_> {
-    fn error(&self, why: impl Display) -> ConfigError {
-        ConfigError { name: self.name.to_owned(), value: self.text.to_owned(), why: why.to_string() }
-    }
-
-    fn at_least<T: FromStr + PartialOrd + Display>(&self, least: T, most: T) -> Result<T, ConfigError> {
-        match self.text.parse() {
-            Ok(value) if value >= least && value <= most => Ok(value),
-            _ => Err(self.error(format!("it is a number from {least} to {most}"))),
-        }
-    }
-
-    fn or_unlimited(&self, least: i64) -> Result<Option<u64>, ConfigError> {
-        Ok(u64::try_from(self.at_least(least, i64::MAX)?).ok())
-    }
-
-    fn boolean(&self) -> Result<bool, ConfigError> {
-        match self.text.to_ascii_lowercase().as_str() {
-            "true" => Ok(true),
-            "false" => Ok(false),
-            _ => Err(self.error("it is true or false")),
-        }
-    }
-
-    fn one_of<T: Copy>(&self, names: &[(&str, T)]) -> Result<T, ConfigError> {
-        let known: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
-        let found = names.iter().find(|(name, _)| *name == self.text);
-        found.map(|(_, value)| *value).ok_or_else(|| self.error(format!("it is one of {}", known.join(", "))))
-    }
-
-    fn cleanup_policy(&self) -> Result<CleanupPolicy, ConfigError> {
-        let mut policy = CleanupPolicy { compact: false, delete: false };
-        for word in self.words() {
-            match word {
-                "compact" => policy.compact = true,
-                "delete" => policy.delete = true,
-                _ => return Err(self.error("it is a list of compact and delete")),
-            }
-        }
-        Ok(policy)
-    }
-
-    /// The elements of a list; none of empty text, but an empty one beside a stray comma.
-    fn words(&self) -> impl Iterator<Item = &str> {
-        self.text.split(',').map(str::trim).filter(|_| !self.text.is_empty())
-    }
-
-    /// Kafka's list of throttled replicas: `*`, or `partition:broker` pairs.
-    fn replicas(&self) -> Result<String, ConfigError> {
-        let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        let pair =
-            |word: &str| word.split_once(':').is_some_and(|(partition, broker)| digits(partition) && digits(broker));
-        if self.text != "*" && !self.words().all(|word| word.is_empty() || pair(word)) {
-            return Err(self.error("it is * or a list of partition:broker"));
-        }
-        Ok(self.words().collect::<Vec<_>>().join(","))
-    }
 }
 
 #[cfg(test)]
@@ -661,6 +616,28 @@ mod tests {
         for (fault, properties) in sets {
             let result = LogConfig::from_properties(properties.iter().copied());
             assert_eq!(result.err().map(|error| error.name).as_deref(), fault, "{properties:?}");
+        }
+    }
+
+    #[test]
+    fn values_given_by_hand_are_checked_as_those_of_properties() {
+        let good = LogConfig { segment_bytes: 100, segment_ms: 1, ..LogConfig::default() };
+        assert_eq!(good.validate(), Ok(()));
+        let beyond = NEVER + 1;
+        let bad = [
+            ("min.cleanable.dirty.ratio", LogConfig { min_cleanable_dirty_ratio: f64::NAN, ..good.clone() }),
+            ("min.cleanable.dirty.ratio", LogConfig { min_cleanable_dirty_ratio: -0.25, ..good.clone() }),
+            ("internal.segment.bytes", LogConfig { segment_bytes: MAX_INT + 1, ..good.clone() }),
+            ("segment.ms", LogConfig { segment_ms: 0, ..good.clone() }),
+            ("segment.index.bytes", LogConfig { segment_index_bytes: 0, ..good.clone() }),
+            ("retention.ms", LogConfig { retention_ms: Some(beyond), ..good.clone() }),
+            ("retention.bytes", LogConfig { retention_bytes: Some(beyond), ..good.clone() }),
+            ("compression.gzip.level", LogConfig { compression_gzip_level: Some(0), ..good.clone() }),
+            ("compression.zstd.level", LogConfig { compression_zstd_level: 23, ..good.clone() }),
+            ("segment.bytes", LogConfig { passive: [("segment.bytes", "1".to_owned())].into(), ..good }),
+        ];
+        for (name, config) in bad {
+            assert_eq!(config.validate().unwrap_err().name, name);
         }
     }
 
