@@ -470,7 +470,10 @@ fn full_disk_keeps_what_was_acknowledged_and_goes_on_when_there_is_space() {
                 assert!(append.wait(None).is_ok());
             }
             Err(error) => {
-                assert!(error.to_string().contains("disk is full"), "{error}");
+                assert_eq!(
+                    error.to_string(),
+                    "the disk is full: append to orders-0/00000000000000000000.log: no storage space"
+                );
                 refused += 1;
             }
         }

@@ -4,9 +4,16 @@
 use duramen::{
     AppendAsLeader, Background, CleanerControl, CleanerOptions, DirectoryOptions, Durability, Event, EventHandler,
     Fetch, HighWatermarkPolicy, Isolation, LogConfig, LogManager, Maintenance, ManagerOptions, Partition,
-    TopicPartition, ValidationPolicy, format::builder::BatchBuilder, validate,
+    TopicPartition, ValidationPolicy,
+    format::{builder::BatchBuilder, uuid::Uuid},
+    storage::Storage,
+    validate,
 };
-use duramen_tests::{disk::SimDisk, fixture::NOW_MS};
+use duramen_tests::{
+    disk::{Fault, SimDisk},
+    fixture::NOW_MS,
+};
+use nix::errno::Errno;
 use std::{
     fs,
     path::Path,
@@ -118,6 +125,47 @@ fn thread_removes_compacts_and_checkpoints() {
     let manager = LogManager::open(&[dir.path()], ManagerOptions { maintenance: None, ..options }).unwrap();
     assert!(manager.reports().iter().all(|report| report.clean));
     assert!(last_is_there(&manager.get_or_create(&topic("keyed"), &compacted()).unwrap()));
+}
+
+#[test]
+fn thread_of_a_directory_that_failed_rests_while_the_others_go_on() {
+    let (told, heard) = mpsc::channel();
+    let told = Mutex::new(told);
+    let soon = Duration::from_millis(1);
+    let maintenance = Maintenance { retention_interval: soon, checkpoint_interval: soon, ..Maintenance::default() };
+    let options = ManagerOptions {
+        journal_bytes: 0,
+        maintenance: Some(maintenance),
+        events: EventHandler::new(move |directory, event| drop(told.lock().unwrap().send((directory, event)))),
+        ..options()
+    };
+    let disks = [SimDisk::new(1), SimDisk::new(2)];
+    let storages = disks.iter().map(|disk| Arc::new(disk.clone()) as Arc<dyn Storage>).collect();
+    let manager = LogManager::open_on(storages, options).unwrap();
+    let id = Uuid::from_bytes([1; 16]);
+    let names: Vec<_> = (0..8).map(|number| TopicPartition::new("failing", number).unwrap()).collect();
+    let failing = manager.get_or_create_topic_in(0, &names, id, &small()).unwrap();
+    let sound = manager.get_or_create_topic_in(1, &[topic("sound")], id, &bounded()).unwrap().remove(0);
+    failing.iter().for_each(|partition| fill(partition, &small()));
+    disks[0].fail_next("sync failing", Fault::DropPages { errno: Errno::EIO, evict: false });
+    let lost = failing[0].flush().unwrap().wait(Some(Instant::now() + LONG));
+    assert!(lost.is_err() && manager.failed_directories().len() == 1);
+    // There is something to be removed from now on, but for the failure.
+    manager.set_topic_config("failing", &bounded()).unwrap();
+    let (mut removals, mut failures) = (0, 0);
+    fill(&sound, &bounded());
+    while removals < 20 {
+        match heard.recv_timeout(LONG).unwrap() {
+            (1, Event::SegmentsRemoved { .. }) => {
+                removals += 1;
+                fill(&sound, &bounded());
+            }
+            (_, Event::MaintenanceFailed { .. }) => failures += 1,
+            _ => {}
+        }
+    }
+    // What was under way when it failed.
+    assert!(failures <= failing.len() + 1, "{failures} failures of a directory that had failed already");
 }
 
 #[test]

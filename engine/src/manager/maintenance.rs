@@ -294,8 +294,11 @@ impl Rounds {
         }
     }
 
-    /// Whether there may be more to do at once.
+    /// Whether there may be more to do at once. In a directory that failed nothing can be done until it is opened again.
     fn run_once(&self, task: Task) -> bool {
+        if self.directory.committer.failed().is_some() {
+            return false;
+        }
         match task {
             Task::Retention => self.retain(),
             Task::Checkpoint => self.note_failure(self.directory.checkpoint()),

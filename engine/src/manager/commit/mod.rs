@@ -28,12 +28,11 @@ use crate::{
     format::names,
     log::{Checkpoints, CommitJournal, LogError},
     segment::{Gather, Segment},
-    storage::{Access, BufferPool, Storage, StorageError},
+    storage::{Access, BufferPool, Storage},
     types::TopicPartition,
 };
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
-    io,
     path::Path,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak,
@@ -196,12 +195,7 @@ impl Committer {
         if self.failed.get().is_some() {
             return Err(self.failure());
         }
-        if self.space.is_full() {
-            let error = io::Error::from(io::ErrorKind::StorageFull);
-            let error = StorageError::new("append what was gathered to", Path::new(""), error);
-            return Err(LogError::DiskFull(error).into());
-        }
-        Ok(())
+        Ok(self.space.check().map_err(LogError::DiskFull)?)
     }
 
     pub(super) fn failure(&self) -> PartitionError {

@@ -14,8 +14,8 @@ impl Committer {
         if let Some(error) = stepped.failed {
             self.fail(&error.to_string());
         }
-        if !stepped.stalled.is_empty() {
-            self.space.note_full(&self.events);
+        if let Some(piece) = stepped.stalled.first() {
+            self.space.note_full(&piece.segment.files().log(), &self.events);
             self.stalled.lock().unwrap_or_else(PoisonError::into_inner).extend(stepped.stalled);
         }
         if !stepped.written.is_empty() {

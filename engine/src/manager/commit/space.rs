@@ -3,8 +3,18 @@
 //! Nobody asks the disk how much is free: what counts is whether it takes what is written. Keeps: the host is told of a full
 //! disk once, and of space once something was written and nothing refused between two ticks.
 
-use crate::manager::events::{Event, Events};
-use std::sync::atomic::{AtomicBool, Ordering};
+use crate::{
+    manager::events::{Event, Events},
+    storage::StorageError,
+};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 /// What the disk's answers tell.
 #[derive(Debug, Default)]
@@ -12,6 +22,8 @@ pub(in crate::manager) struct Space {
     /// Whether nothing more may be gathered, since what was cannot be written. Sequentially consistent, for those who wait for
     /// room (`room.rs`).
     is_full: AtomicBool,
+    /// The file that was the last to be refused gathered bytes.
+    refused: Mutex<PathBuf>,
     /// Whether the host was told that the disk is full, and nothing else since.
     is_told: AtomicBool,
     /// Whether a write was refused since the last tick.
@@ -22,12 +34,22 @@ pub(in crate::manager) struct Space {
 
 impl Space {
     /// Whether nothing more may be gathered.
-    pub(super) fn is_full(&self) -> bool {
+    fn is_full(&self) -> bool {
         self.is_full.load(Ordering::SeqCst)
     }
 
-    /// What was gathered could not be written.
-    pub(super) fn note_full(&self, events: &Events) {
+    /// Nothing more may be gathered once something was refused: the refusal.
+    pub(super) fn check(&self) -> Result<(), StorageError> {
+        if !self.is_full() {
+            return Ok(());
+        }
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        Err(StorageError::new("append to", &refused, io::ErrorKind::StorageFull.into()))
+    }
+
+    /// What was gathered for a file could not be written.
+    pub(super) fn note_full(&self, file: &Path, events: &Events) {
+        file.clone_into(&mut self.refused.lock().unwrap_or_else(PoisonError::into_inner));
         self.is_full.store(true, Ordering::SeqCst);
         self.note_refusal(events);
     }

@@ -64,7 +64,7 @@ impl Committer {
         match outcome {
             Ok(()) => {}
             // What could not be written stays in memory and in the journal.
-            Err(LogError::DiskFull(_)) => self.space.note_full(&self.events),
+            Err(LogError::DiskFull(refused)) => self.space.note_full(&refused.path, &self.events),
             Err(error) => self.fail(&error.to_string()),
         }
     }
