@@ -62,7 +62,8 @@ pub struct ManagerOptions {
     /// Writes to the journal in flight at once, 1 to 4.
     pub journal_writes: usize,
     /// Memory in which a directory's appends gather until they are written to their segments, in bytes. Also what readers
-    /// close behind the end are served from. An append larger than half of it goes to its segment at once.
+    /// close behind the end are served from. An append larger than half of it goes to its segment at once, as do all where it is
+    /// less than 32 KiB, or than two pieces that are smaller than 16 KiB.
     pub gather_bytes: usize,
     /// A partition's appends are written to its segment in pieces of at most this many bytes, a multiple of 4,096 up to 1 GiB; with many
     /// partitions the pieces are smaller, so that all fit into the memory.

@@ -5,6 +5,7 @@
 //! [`Committer::step_sync`] makes the journal, runs group commits, ends rolls, and frees room in the journal. Keeps: after the first
 //! failed write or sync of the journal nothing of the directory is acknowledged any more.
 
+mod memory;
 mod pieces;
 mod rolls;
 mod room;
@@ -123,7 +124,7 @@ impl Committer {
             metrics: Arc::default(),
             events: Events::new(number, options.events.clone()),
             pool: BufferPool::new(options.gather_bytes),
-            piece_bytes: AtomicUsize::new(options.piece_bytes),
+            piece_bytes: AtomicUsize::new(memory::piece_bytes(options.piece_bytes, options.gather_bytes, 1)),
             free_from: AtomicU64::new(FREE_FROM),
             seen_mark: AtomicU64::new(0),
             options: options.clone(),
@@ -183,11 +184,6 @@ impl Committer {
             Durability::Written if is_in_journal => Route::FileAndJournal(journal),
             Durability::Written => Route::File,
         }
-    }
-
-    /// Whether an append of `len` bytes may gather. Where it needs too much of the memory it might wait for ever.
-    fn is_gathered(&self, journal: &Journal, len: usize) -> bool {
-        len <= journal.max_frame_bytes() && len <= self.pool.limit() / 2
     }
 
     /// Whether the directory takes appends.

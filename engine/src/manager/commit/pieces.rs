@@ -52,9 +52,12 @@ impl Committer {
         kept.retain(|segment| segment.upgrade().is_some_and(|segment| segment.is_gathering()));
     }
 
-    /// Lets go of written pieces where memory is short; by how many bytes it is short still.
+    /// Lets go of written pieces where memory is short: for those who wait for it, or for whoever comes next; by how many bytes it
+    /// is short still.
     pub(super) fn trim_kept(&self) -> usize {
-        let excess = || self.pool.in_use().saturating_sub(self.pool.limit() / 4 * 3);
+        let limit = self.pool.limit();
+        let waited_for = if self.gate.is_asked() { self.needed(self.gate.least().min(limit / 2)) } else { 0 };
+        let excess = || self.pool.in_use().saturating_sub(limit.saturating_sub(waited_for.max(limit / 4)));
         self.free_kept(excess());
         excess()
     }

@@ -11,7 +11,7 @@ use crate::manager::{
     waiting::{Ticket, WaitError},
 };
 use std::{
-    sync::{Arc, Weak, atomic::Ordering},
+    sync::{Arc, Weak},
     task::{Wake, Waker},
 };
 
@@ -71,9 +71,7 @@ impl Committer {
     /// If there is none, the syncing thread hears of the next that comes back.
     fn has_memory(&self, bytes: usize) -> bool {
         let is_gathered = self.journal.get().is_some_and(|journal| self.is_gathered(journal, bytes));
-        let piece = self.piece_bytes.load(Ordering::Relaxed).max(1);
-        // Begun anywhere in a piece.
-        let needed = bytes.div_ceil(piece).saturating_add(1).saturating_mul(piece).min(self.pool.limit());
+        let needed = self.needed(bytes);
         let is_there = || !is_gathered || self.pool.in_use().saturating_add(needed) <= self.pool.limit();
         if is_there() {
             return true;

@@ -30,8 +30,6 @@ const WORTH_FREEING: u64 = 200;
 const MAX_JOURNAL_WRITES: usize = 4;
 /// Segments synced at once, each with its file open.
 const FILES_AT_ONCE: usize = 256;
-/// Least bytes of a piece.
-const MIN_PIECE_BYTES: usize = 16 << 10;
 
 impl Committer {
     /// Does what is asked for; whether anything was.
@@ -257,16 +255,6 @@ impl Committer {
             partition.on_checkpoint(reached, journal.mark());
         }
         Ok(())
-    }
-
-    /// With many partitions the pieces are smaller, so that one of each fits into half of the memory.
-    fn choose_piece_bytes(&self, partitions: &[Arc<Partition>]) {
-        let gathering = partitions.iter().filter(|partition| partition.is_gathering()).count().max(1);
-        let share = self.pool.limit() / 2 / gathering;
-        let largest = self.options.piece_bytes;
-        let bytes = share.clamp(MIN_PIECE_BYTES.min(largest), largest);
-        self.piece_bytes
-            .store(largest >> largest.div_ceil(bytes).next_power_of_two().trailing_zeros(), Ordering::Relaxed);
     }
 
     /// Tries again to write what the disk had no room for.
