@@ -396,6 +396,58 @@ fn partition_of_a_dropped_manager_takes_nothing_more() {
 }
 
 #[test]
+fn journal_smaller_than_a_block_takes_what_waits_in_several() {
+    let disk = SimDisk::new(1);
+    let manager = on(&disk, ManagerOptions { journal_bytes: 32 << 10, ..polled() });
+    let partition = manager.get_or_create(&orders(0), &LogConfig::default()).unwrap();
+    manager.prepare().unwrap();
+    let appends: Vec<_> = (0..60).map(|number| append(&partition, &[number; 1500], Durability::Flushed)).collect();
+    appends.iter().for_each(|append| settle(&manager, append));
+    assert!(appends.iter().all(|append| append.wait(None).is_ok()));
+    assert!(manager.metrics()[0].journal_frames >= 60, "they went by the journal");
+}
+
+#[test]
+fn little_memory_is_shared_by_many_partitions() {
+    let disk = SimDisk::new(1);
+    for (gather_bytes, piece_bytes) in [(4096, 128 << 10), (20_000, 8192), (50_000, 128 << 10), (150_000, 36_864)] {
+        let manager = on(&disk, ManagerOptions { gather_bytes, piece_bytes, ..polled() });
+        let partitions: Vec<_> =
+            (0..12).map(|number| manager.get_or_create(&orders(number), &LogConfig::default()).unwrap()).collect();
+        manager.prepare().unwrap();
+        for number in 0..120 {
+            // Waits for memory, and moves the work on.
+            let made = append(&partitions[number % 12], &[1; 1500], Durability::Flushed);
+            settle(&manager, &made);
+            assert!(made.wait(None).is_ok());
+        }
+    }
+}
+
+#[test]
+fn manager_dropped_by_a_callback_of_its_own_threads_ends() {
+    let home = tempfile::tempdir().unwrap();
+    let manager = Arc::new(LogManager::open(&[home.path()], options()).unwrap());
+    manager.prepare().unwrap();
+    let partition = manager.get_or_create(&orders(0), &LogConfig::default()).unwrap();
+    let (tell, told) = std::sync::mpsc::channel();
+    let last = Arc::clone(&manager);
+    append(&partition, b"kept", Durability::Flushed).into_ticket().on_done(move |done| {
+        // Once nobody else has it.
+        while Arc::strong_count(&last) > 1 {
+            std::thread::yield_now();
+        }
+        drop(last);
+        tell.send(done.is_ok()).unwrap();
+    });
+    drop(manager);
+    assert!(told.recv_timeout(PATIENCE).unwrap());
+    drop(partition);
+    let again = LogManager::open(&[home.path()], options()).unwrap();
+    assert_eq!(values(&again.get_or_create(&orders(0), &LogConfig::default()).unwrap(), 0), [b"kept"]);
+}
+
+#[test]
 fn a_configuration_outside_kafkas_bounds_creates_nothing_but_an_open_partition_is_still_there() {
     let disk = SimDisk::new(1);
     let manager = on(&disk, polled());

@@ -10,14 +10,18 @@ use duramen::{
     validate,
 };
 use duramen_tests::{
-    disk::{Fault, SimDisk},
+    disk::{Crash, Fault, SimDisk},
     fixture::NOW_MS,
 };
 use nix::errno::Errno;
 use std::{
     fs,
     path::Path,
-    sync::{Arc, Mutex, mpsc},
+    sync::{
+        Arc, Barrier, Mutex,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -193,17 +197,27 @@ fn producers_that_wrote_nothing_for_long_are_forgotten_by_themselves() {
 }
 
 #[test]
-fn close_gives_up_a_cleaning_that_its_limit_holds_up() {
+fn cleaning_that_its_limit_holds_up_holds_up_nothing_else_and_close_gives_it_up() {
     let dir = TempDir::new().unwrap();
+    let soon = Duration::from_millis(1);
     let maintenance =
-        Maintenance { cleaner_backoff: Duration::from_millis(1), bytes_per_second: 1, ..Maintenance::default() };
-    let manager =
-        LogManager::open(&[dir.path()], ManagerOptions { maintenance: Some(maintenance), ..options() }).unwrap();
+        Maintenance { cleaner_backoff: soon, retention_interval: soon, bytes_per_second: 1, ..Maintenance::default() };
+    let (told, heard) = mpsc::channel();
+    let told = Mutex::new(told);
+    let events = EventHandler::new(move |_, event| drop(told.lock().unwrap().send(event)));
+    let options_with = ManagerOptions { maintenance: Some(maintenance), events, ..options() };
+    let manager = LogManager::open(&[dir.path()], options_with).unwrap();
     let keyed = manager.get_or_create(&topic("keyed"), &compacted()).unwrap();
     fill(&keyed, &compacted());
     let before = size(&keyed);
+    while leftovers(dir.path()).is_empty() {
+        thread::sleep(soon);
+    }
+    let bounded_log = manager.get_or_create(&topic("bounded"), &bounded()).unwrap();
+    fill(&bounded_log, &bounded());
+    while !matches!(heard.recv_timeout(LONG).unwrap(), Event::SegmentsRemoved { .. }) {}
     manager.close().unwrap();
-    drop((keyed, manager));
+    drop((keyed, bounded_log, manager));
     assert_eq!(leftovers(dir.path()), Vec::<String>::new());
     let manager = LogManager::open(&[dir.path()], options()).unwrap();
     assert!(manager.reports().iter().all(|report| report.clean));
@@ -241,4 +255,68 @@ fn cleaning_that_its_control_gives_up_is_tried_again() {
     assert!(manager.clean_dirtiest(&CleanerOptions::default(), &mut |_| CleanerControl::Abort).is_err());
     let cleaned = manager.clean_dirtiest(&CleanerOptions::default(), &mut |_| CleanerControl::Continue).unwrap();
     assert!(cleaned.is_some());
+}
+
+#[test]
+fn cleaning_of_a_deleted_partition_leaves_its_successor_alone() {
+    let disk = SimDisk::new(0);
+    let options = ManagerOptions { background: Background::Host, journal_bytes: 0, ..options() };
+    let manager = LogManager::open_on(vec![Arc::new(disk.clone())], options).unwrap();
+    let old = manager.get_or_create(&topic("keyed"), &compacted()).unwrap();
+    fill(&old, &compacted());
+    let mut successor = None;
+    let given_up = manager.clean_dirtiest(&CleanerOptions::default(), &mut |_| {
+        if successor.is_none() {
+            manager.delete(&topic("keyed")).unwrap();
+            let new = manager.get_or_create(&topic("keyed"), &compacted()).unwrap();
+            fill(&new, &compacted());
+            successor = Some(new);
+        }
+        CleanerControl::Continue
+    });
+    assert!(given_up.is_err_and(|error| error.to_string().contains("deleted")));
+    let names = disk.files().into_keys().filter(|path| path.starts_with("keyed-0/"));
+    assert_eq!(names.filter(|path| path.to_string_lossy().ends_with(".cleaned")).count(), 0);
+    let successor = successor.unwrap();
+    let before = size(&successor);
+    let cleaned = manager.clean_dirtiest(&CleanerOptions::default(), &mut |_| CleanerControl::Continue).unwrap();
+    assert!(cleaned.is_some() && size(&successor) < before && last_is_there(&successor));
+}
+
+#[test]
+fn checkpoint_beside_a_deletion_tells_nothing_of_the_new_partition_that_was_true_of_the_old_one() {
+    let disk = SimDisk::new(0);
+    let options = ManagerOptions { background: Background::Host, journal_bytes: 0, ..options() };
+    let manager = LogManager::open_on(vec![Arc::new(disk.clone())], options.clone()).unwrap();
+    let names: Vec<_> = (0..8).map(|number| TopicPartition::new("orders", number).unwrap()).collect();
+    let mut partitions = manager.get_or_create_all(&names, &small()).unwrap();
+    for _ in 0..30 {
+        for partition in &partitions {
+            fill(partition, &small());
+            partition.with(|log| log.increment_log_start_offset(35)).unwrap().unwrap();
+        }
+        partitions = thread::scope(|scope| {
+            let is_deleted = Arc::new(AtomicBool::new(false));
+            let until = Arc::clone(&is_deleted);
+            let (manager, is_begun) = (&manager, Arc::new(Barrier::new(2)));
+            let begin = Arc::clone(&is_begun);
+            let checkpoint = scope.spawn(move || {
+                begin.wait();
+                while !until.load(Ordering::SeqCst) {
+                    manager.checkpoint().unwrap();
+                }
+            });
+            is_begun.wait();
+            manager.delete_all(&names).unwrap();
+            is_deleted.store(true, Ordering::SeqCst);
+            let made = manager.get_or_create_all(&names, &small()).unwrap();
+            checkpoint.join().unwrap();
+            made
+        });
+        let image = disk.crash_image(Crash::KeepAll);
+        let found = LogManager::open_on(vec![Arc::new(image)], options.clone()).unwrap();
+        for name in &names {
+            assert_eq!(found.get_or_create(name, &small()).unwrap().offsets().log_start, 0);
+        }
+    }
 }

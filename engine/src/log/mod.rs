@@ -123,6 +123,13 @@ pub struct Log {
     epoch_file: EpochFile,
 }
 
+impl Drop for Log {
+    /// A cleaning that goes on keeps its hands off the files, which the next log of the partition has.
+    fn drop(&mut self) {
+        self.revoke_cleaning();
+    }
+}
+
 impl Log {
     /// Opens the log of a partition, creates it if there is none, and recovers what needs it. `progress` is told how a
     /// recovery gets on. Follows `UnifiedLog.create` and `LogLoader.load`, but for what `docs/KAFKA.md` lists.

@@ -52,10 +52,13 @@ impl Directory {
         }
     }
 
-    /// Writes the checkpoints of the open logs.
+    /// Writes the checkpoints of the open logs. Nothing is deleted between the look at a log and the writing: what is true of a
+    /// log must not be told of the next one of its name.
     pub(super) fn checkpoint(&self) -> Result<(), OpenError> {
+        let mut home = self.home();
+        let Some(home) = home.as_mut() else { return Ok(()) };
         let entries: Vec<_> = self.committer.partitions().iter().filter_map(|it| it.checkpoint_entry()).collect();
-        self.home().as_mut().map_or(Ok(()), |home| home.write_checkpoints(&entries))
+        home.write_checkpoints(&entries)
     }
 
     /// Ends all rolls together. One that fails is tried again, and says so, when its log is closed.
@@ -68,10 +71,7 @@ impl Directory {
         self.end_maintenance();
         self.committer.stop();
         self.committer.close_gate();
-        for thread in self.threads.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-            // A thread that panicked has said so already.
-            let _ = thread.join();
-        }
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).drain(..).for_each(end);
     }
 }
 
@@ -344,6 +344,14 @@ impl Drop for LogManager {
     }
 }
 
+/// Waits for a thread that was told to end. One that ends itself, in a callback, does so once that returns.
+pub(super) fn end(thread: JoinHandle<()>) {
+    if thread.thread().id() != thread::current().id() {
+        // A thread that panicked has said so already.
+        let _ = thread.join();
+    }
+}
+
 /// Steps, and what the next open finds after each: every log closed (an unclean end, and a journal whose batches are in the
 /// segments); the journal removed (an unclean end); checkpoints and marker written (a clean one).
 fn close(directory: &Directory) -> Result<(), OpenError> {
@@ -400,7 +408,7 @@ fn start(number: usize, path: PathBuf, home: LogDirectory, options: &ManagerOpti
     let (home, threads) = (Mutex::new(Some(home)), Mutex::new(threads));
     let directory = Arc::new(Directory { path, home, committer, threads, maintainer: Mutex::default() });
     if let Some(wanted) = options.maintenance.as_ref().filter(|_| !is_polled) {
-        let maintainer = Maintainer::start(format!("duramen-upkeep-{number}"), &directory, wanted, options.now_ms);
+        let maintainer = Maintainer::start(number, &directory, wanted, options.now_ms);
         *directory.maintainer.lock().unwrap_or_else(PoisonError::into_inner) = Some(maintainer);
     }
     directory

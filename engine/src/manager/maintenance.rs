@@ -9,7 +9,7 @@ use crate::{
     log::{CleanerControl, CleanerOptions, CleanerProgress, CleanerStats, Log, LogError, LogToClean},
     manager::{
         directory::machine_time_ms,
-        log_manager::{Directory, spawn},
+        log_manager::{Directory, end, spawn},
     },
     types::{Timestamp, TopicPartition},
 };
@@ -23,7 +23,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What a log manager does for its logs by itself, with one thread for each directory; see [`crate::ManagerOptions`].
+/// What a log manager does for its logs by itself, with two threads for each directory, one of which compacts; see [`crate::ManagerOptions`].
 /// [`Event`]s tell what was done and what failed.
 ///
 /// ```
@@ -212,36 +212,40 @@ impl Directory {
     }
 }
 
-/// The thread that looks after one directory.
+/// The threads that look after one directory: one cleans, which takes long, the other does the rest.
 #[derive(Debug)]
 pub(super) struct Maintainer {
     is_ended: Arc<AtomicBool>,
-    thread: JoinHandle<()>,
+    threads: [JoinHandle<()>; 2],
 }
 
 impl Maintainer {
     pub(super) fn start(
-        name: String,
+        number: usize,
         directory: &Arc<Directory>,
         wanted: &Maintenance,
         now_ms: Option<Timestamp>,
     ) -> Self {
         let is_ended = Arc::new(AtomicBool::new(false));
-        let rounds = Rounds {
-            directory: Arc::clone(directory),
-            wanted: wanted.clone(),
-            now_ms,
-            is_ended: Arc::clone(&is_ended),
+        let start = |name: &str, tasks: &'static [Task]| {
+            let rounds = Rounds {
+                directory: Arc::clone(directory),
+                wanted: wanted.clone(),
+                now_ms,
+                is_ended: Arc::clone(&is_ended),
+            };
+            spawn(format!("duramen-{name}-{number}"), &directory.committer, move |_| rounds.run(tasks))
         };
-        Self { is_ended, thread: spawn(name, &directory.committer, move |_| rounds.run()) }
+        let upkeep = start("upkeep", &[Task::Retention, Task::Checkpoint, Task::Producers]);
+        let threads = [upkeep, start("clean", &[Task::Cleaning])];
+        Self { is_ended, threads }
     }
 
     /// Ends it; a cleaning that it is at is given up.
     pub(super) fn end(self) {
         self.is_ended.store(true, Ordering::Release);
-        self.thread.thread().unpark();
-        // A thread that panicked has said so already.
-        let _ = self.thread.join();
+        self.threads.iter().for_each(|thread| thread.thread().unpark());
+        self.threads.into_iter().for_each(end);
     }
 }
 
@@ -268,10 +272,9 @@ struct Rounds {
 }
 
 impl Rounds {
-    fn run(&self) {
+    fn run(&self, tasks: &[Task]) {
         let begun = Instant::now();
-        let mut due = [Task::Retention, Task::Checkpoint, Task::Producers, Task::Cleaning]
-            .map(|task| (after(begun, self.interval(task)), task));
+        let mut due: Vec<_> = tasks.iter().map(|task| (after(begun, self.interval(*task)), *task)).collect();
         while !self.is_ended.load(Ordering::Acquire) {
             let Some((at, task)) = due.iter_mut().min_by_key(|(at, _)| *at) else { return };
             let rest = at.saturating_duration_since(Instant::now());

@@ -57,7 +57,8 @@ pub struct ManagerOptions {
     /// one sync of each segment concerned, all at once. It bounds what a recovery has to replay. At most 64 GiB; a small one is
     /// made as large as a few writes.
     pub journal_bytes: u64,
-    /// Bytes that one write to the journal has at most, unless a single append is larger. At most 64 MiB.
+    /// Bytes that one write to the journal has at most, unless a single append is larger. At most 64 MiB, and a quarter of the
+    /// journal counts where that is less.
     pub journal_block_bytes: usize,
     /// Writes to the journal in flight at once, 1 to 4.
     pub journal_writes: usize,

@@ -1,10 +1,14 @@
 //! Who may name files with `.cleaned` at the end: at most one cleaning, until the log needs the names itself.
 //!
 //! A cleaning works beside the log's writer. A truncation uses the same suffix, and recovery draws conclusions from it,
-//! so the writer revokes the claim first: from then on the cleaning neither makes, renames nor removes a file.
+//! so the writer revokes the claim first: from then on the cleaning neither makes, renames nor removes a file. So does a log
+//! that is closed or deleted: the names are the next log's of this partition.
 
 use super::super::LogError;
 use std::sync::{Mutex, PoisonError};
+
+/// Why a cleaning whose claim was revoked ends.
+pub(super) const REVOKED: &str = "the log was truncated, closed or deleted";
 
 /// The right to the names of one log.
 #[derive(Debug, Default)]
@@ -26,6 +30,6 @@ impl Claim {
     /// Changes names, if that is still allowed.
     pub(super) fn while_held<T>(&self, change: impl FnOnce() -> Result<T, LogError>) -> Result<T, LogError> {
         let revoked = self.revoked.lock().unwrap_or_else(PoisonError::into_inner);
-        if *revoked { Err(LogError::CleaningAborted { why: "the log is being truncated" }) } else { change() }
+        if *revoked { Err(LogError::CleaningAborted { why: REVOKED }) } else { change() }
     }
 }

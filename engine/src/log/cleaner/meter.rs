@@ -1,7 +1,7 @@
 //! Progress of a cleaning, and the moments at which it can be held up or given up.
 
 use super::{
-    claim::Claim,
+    claim::{Claim, REVOKED},
     options::{CleanerControl, CleanerProgress},
 };
 use crate::log::LogError;
@@ -45,7 +45,7 @@ impl<'a> Meter<'a> {
     pub(super) fn report(&mut self) -> Result<(), LogError> {
         self.unreported = 0;
         if self.claim.is_revoked() {
-            return Err(LogError::CleaningAborted { why: "the log is being truncated" });
+            return Err(LogError::CleaningAborted { why: REVOKED });
         }
         match (self.control)(self.progress) {
             CleanerControl::Continue => Ok(()),

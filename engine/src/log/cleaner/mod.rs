@@ -84,7 +84,7 @@ impl Log {
     }
 
     /// Begins a cleaning. There is at most one: it ends with [`Log::finish_cleaning`], or when what this returns is
-    /// dropped. A truncation ends it as well.
+    /// dropped. A truncation ends it as well, and so does the end of the log.
     ///
     /// # Errors
     /// [`LogError::InvalidArgument`] while another one goes on, or when the log has changed so that the range is no

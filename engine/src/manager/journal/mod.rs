@@ -104,6 +104,9 @@ impl Journal {
         let file = JournalFile::create(storage, id, options.bytes)?;
         let ring = Ring::new(file.end(), FIRST_SEQUENCE);
         let direct = file.direct();
+        let max_frame_bytes = usize::try_from(ring.capacity() / 4).unwrap_or(usize::MAX);
+        // A block larger than the ring would wait for ever.
+        let options = JournalOptions { block_bytes: options.block_bytes.min(max_frame_bytes), ..options };
         let journal = Arc::new(Self {
             id: file.id(),
             options,
@@ -112,7 +115,7 @@ impl Journal {
             pending_bytes: AtomicUsize::new(0),
             wake_at: AtomicUsize::new(1),
             waker: OnceLock::new(),
-            max_frame_bytes: usize::try_from(ring.capacity() / 4).unwrap_or(usize::MAX),
+            max_frame_bytes,
             sleeper: Arc::clone(sleeper),
             is_ending: AtomicBool::new(false),
             filling: AtomicU64::new(FIRST_SEQUENCE),
