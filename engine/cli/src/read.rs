@@ -37,6 +37,13 @@ pub(crate) fn run(args: &ReadArgs) -> Result<ExitCode, Failure> {
         }
         IsolationLevel::ReadCommitted => Some(Committed::of(&args.partition)?),
     };
+    if let Some((home, _)) = place(&args.partition)?
+        && home.join(names::JOURNAL).exists()
+    {
+        eprintln!(
+            "duramen: the directory has a commit journal: what is in it alone is not read before an open replays it"
+        );
+    }
     let left = args.max.unwrap_or(u64::MAX);
     let mut reader = Reader { args, out: Output::new(), left, next_offset: start(args)?, committed };
     loop {
@@ -169,21 +176,31 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn read_segments(&mut self) -> Result<(), Failure> {
         let segments = segments(self.args)?;
-        let ends = segments.iter().skip(1).map(|(base_offset, _)| *base_offset).chain([i64::MAX]);
-        for ((_, path), end) in segments.iter().zip(ends) {
-            if end > self.next_offset && self.left > 0 {
-                self.read_segment(path)?;
+        let successors = segments.iter().skip(1).map(|(base_offset, _)| Some(*base_offset)).chain([None]);
+        for ((_, path), successor) in segments.iter().zip(successors) {
+            if successor.is_none_or(|base_offset| base_offset > self.next_offset) && self.left > 0 {
+                self.read_segment(path, successor)?;
             }
         }
         Ok(())
     }
 
-    fn read_segment(&mut self, path: &std::path::Path) -> Result<(), Failure> {
+    fn read_segment(&mut self, path: &std::path::Path, successor: Option<i64>) -> Result<(), Failure> {
         let mut log = LogFile::open(path)?;
         while self.left > 0 {
             match log.step()? {
+                At::End => return Ok(()),
                 // What follows is being written, or torn: a recovery's business.
-                At::End | At::Rest(..) => return Ok(()),
+                At::Rest(..) => {
+                    if let Some(base_offset) = successor {
+                        let next = self.next_offset;
+                        eprintln!(
+                            "duramen: {} ends inside a batch: {next} to {base_offset} is not whole",
+                            path.display()
+                        );
+                    }
+                    return Ok(());
+                }
                 At::Batch(position, checked) => {
                     let batch = checked.and_then(|()| log.batch());
                     let result = batch.and_then(|batch| batch.check_crc().map(|()| batch));

@@ -10,7 +10,7 @@ use crate::{
     types::{Offset, TopicPartition},
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::Path,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
 };
@@ -35,7 +35,12 @@ struct Maps {
     recovery_points: OffsetCheckpoint,
     log_starts: OffsetCheckpoint,
     cleaner_points: OffsetCheckpoint,
+    /// Whose entries were lowered or raised by their logs since the last look at all logs.
+    touched: BTreeSet<TopicPartition>,
 }
+
+/// The recovery point of a partition, and its log start unless that is the base of the first segment.
+type Entry = (TopicPartition, Offset, Option<Offset>);
 
 impl Checkpoints {
     /// Reads the files; a missing one is empty, and so are cleaner points that cannot be read: cleaning then begins anew.
@@ -44,6 +49,7 @@ impl Checkpoints {
     /// [`LogError::Storage`], and [`LogError::Format`] for one of the others that cannot be read as a checkpoint.
     pub fn read(storage: Arc<dyn Storage>) -> Result<Self, LogError> {
         let maps = Maps {
+            touched: BTreeSet::new(),
             recovery_points: read(&*storage, names::RECOVERY_POINT_CHECKPOINT)?,
             log_starts: read(&*storage, names::LOG_START_CHECKPOINT)?,
             cleaner_points: match read(&*storage, names::CLEANER_CHECKPOINT) {
@@ -111,8 +117,21 @@ impl Checkpoints {
     ///
     /// # Errors
     /// [`LogError::Storage`]; the files are then as before or as wanted.
-    pub fn write(&self, entries: &[(TopicPartition, Offset, Option<Offset>)]) -> Result<(), LogError> {
+    pub fn write(&self, entries: &[Entry]) -> Result<(), LogError> {
+        self.write_entries(&mut self.maps(), entries)
+    }
+
+    /// As [`Checkpoints::write`], of logs that others go on with meanwhile: where one lowered or raised its entry since the
+    /// `look` at them began, that holds.
+    pub(crate) fn write_what_is_found(&self, look: impl FnOnce() -> Vec<Entry>) -> Result<(), LogError> {
+        self.maps().touched.clear();
+        let mut entries = look();
         let mut maps = self.maps();
+        entries.retain(|(partition, ..)| !maps.touched.contains(partition));
+        self.write_entries(&mut maps, &entries)
+    }
+
+    fn write_entries(&self, maps: &mut Maps, entries: &[Entry]) -> Result<(), LogError> {
         self.change(&mut maps.recovery_points, names::RECOVERY_POINT_CHECKPOINT, |points| {
             points.extend(entries.iter().map(|(partition, recovery_point, _)| (partition.clone(), *recovery_point)));
             true
@@ -132,6 +151,7 @@ impl Checkpoints {
     /// any order.
     pub(crate) fn raise_log_start(&self, partition: &TopicPartition, offset: Offset) -> Result<(), LogError> {
         let mut maps = self.maps();
+        maps.touched.insert(partition.clone());
         Ok(self.change(&mut maps.log_starts, names::LOG_START_CHECKPOINT, |starts| {
             let is_higher = starts.get(partition).is_none_or(|known| *known < offset);
             if is_higher {
@@ -171,7 +191,8 @@ impl Checkpoints {
     /// low enough.
     pub(crate) fn lower(&self, partition: &TopicPartition, offset: Offset) -> Result<(), LogError> {
         let is_above = |offsets: &OffsetCheckpoint| offsets.get(partition).is_some_and(|known| *known > offset);
-        let maps = self.maps();
+        let mut maps = self.maps();
+        maps.touched.insert(partition.clone());
         let is_low = ![&maps.recovery_points, &maps.log_starts, &maps.cleaner_points].into_iter().any(is_above);
         drop(maps);
         if is_low {
@@ -204,7 +225,7 @@ impl Checkpoints {
     /// Makes the same change to all three.
     fn change_each(&self, change: impl Fn(&mut OffsetCheckpoint) -> bool) -> Result<(), LogError> {
         let mut maps = self.maps();
-        let Maps { recovery_points, log_starts, cleaner_points } = &mut *maps;
+        let Maps { recovery_points, log_starts, cleaner_points, .. } = &mut *maps;
         self.change(recovery_points, names::RECOVERY_POINT_CHECKPOINT, &change)?;
         self.change(log_starts, names::LOG_START_CHECKPOINT, &change)?;
         Ok(self.change(cleaner_points, names::CLEANER_CHECKPOINT, &change)?)
@@ -233,4 +254,33 @@ fn read(storage: &dyn Storage, name: &str) -> Result<OffsetCheckpoint, LogError>
 
 fn write(storage: &dyn Storage, name: &str, offsets: &OffsetCheckpoint) -> Result<(), StorageError> {
     storage::write_atomically(storage, Path::new(name), &crate::format::checkpoint::encode_offsets(offsets))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::storage::open_best;
+
+    #[test]
+    fn what_a_log_says_of_itself_during_the_look_at_all_holds() {
+        let dir = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::empty(open_best(dir.path()).unwrap().0);
+        let [cut, trimmed, other] = [0, 1, 2].map(|number| TopicPartition::new("orders", number).unwrap());
+        let entries: Vec<_> = [&cut, &trimmed, &other].map(|partition| (partition.clone(), 50, Some(10))).into();
+        checkpoints.write(&entries).unwrap();
+        let later = || {
+            // Found before the log of one is cut, and before another's segments go.
+            let found = [&cut, &trimmed, &other].map(|partition| (partition.clone(), 60, Some(10))).into();
+            checkpoints.lower(&cut, 5).unwrap();
+            checkpoints.raise_log_start(&trimmed, 30).unwrap();
+            found
+        };
+        checkpoints.write_what_is_found(later).unwrap();
+        let points = [&cut, &trimmed, &other].map(|partition| checkpoints.recovery_point(partition).unwrap());
+        let starts = [&cut, &trimmed, &other].map(|partition| checkpoints.log_start(partition).unwrap());
+        assert_eq!((points, starts), ([5, 50, 60], [5, 30, 10]));
+        checkpoints.write_what_is_found(|| entries).unwrap();
+        assert_eq!(checkpoints.recovery_point(&cut), Some(50), "by the next look it is as found");
+    }
 }

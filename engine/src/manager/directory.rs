@@ -308,13 +308,18 @@ impl LogDirectory {
     /// [`OpenError::Storage`]; the files are then as before or as wanted.
     pub fn checkpoint(&mut self) -> Result<(), OpenError> {
         let entries: Vec<_> = self.logs.iter().map(|(partition, log)| entry(partition, log)).collect();
-        self.write_checkpoints(&entries)
+        self.write_checkpoints(|| entries)
     }
 
-    pub(super) fn write_checkpoints(&mut self, entries: &[Entry]) -> Result<(), OpenError> {
-        let offsets: Vec<_> =
-            entries.iter().map(|entry| (entry.partition.clone(), entry.recovery_point, entry.log_start)).collect();
-        self.checkpoints.write(&offsets).map_err(file_error(names::RECOVERY_POINT_CHECKPOINT))?;
+    /// Writes what a look at open logs finds, which others may change meanwhile.
+    pub(super) fn write_checkpoints(&mut self, look: impl FnOnce() -> Vec<Entry>) -> Result<(), OpenError> {
+        let mut entries = Vec::new();
+        let offsets = |entry: &Entry| (entry.partition.clone(), entry.recovery_point, entry.log_start);
+        let written = self.checkpoints.write_what_is_found(|| {
+            entries = look();
+            entries.iter().map(offsets).collect()
+        });
+        written.map_err(file_error(names::RECOVERY_POINT_CHECKPOINT))?;
         for entry in entries {
             self.high_watermarks.insert(entry.partition.clone(), entry.high_watermark);
         }
@@ -348,7 +353,7 @@ impl LogDirectory {
         let all_clean = self.report.clean || self.found.iter().all(|partition| self.logs.contains_key(partition));
         let entries = close_logs(std::mem::take(&mut self.logs), threads)?;
         logs_are_closed(&*self.storage)?;
-        self.write_checkpoints(&entries)?;
+        self.write_checkpoints(|| entries)?;
         if all_clean {
             let marker = Path::new(names::CLEAN_SHUTDOWN);
             storage::write_atomically(&*self.storage, marker, &clean_shutdown::encode(self.broker_epoch))?;

@@ -97,7 +97,8 @@ impl fmt::Display for Event {
 
 /// A host's function for [`Event`]s: it gets the number of the directory, as it was given to the open, and what happened. It is
 /// called by the directory's threads within half a second, or by [`LogManager::poll`](crate::LogManager::poll), and should
-/// return soon: appends are not durable meanwhile. If it panics, the panic hook tells of it, and everything goes on.
+/// return soon: appends are not durable meanwhile. It may do what
+/// [`Ticket::on_done`](crate::Ticket::on_done) says. If it panics, the panic hook tells of it, and everything goes on.
 ///
 /// ```
 /// use duramen::{EventHandler, ManagerOptions};

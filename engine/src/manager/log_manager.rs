@@ -57,8 +57,8 @@ impl Directory {
     pub(super) fn checkpoint(&self) -> Result<(), OpenError> {
         let mut home = self.home();
         let Some(home) = home.as_mut() else { return Ok(()) };
-        let entries: Vec<_> = self.committer.partitions().iter().filter_map(|it| it.checkpoint_entry()).collect();
-        home.write_checkpoints(&entries)
+        let partitions = self.committer.partitions();
+        home.write_checkpoints(|| partitions.iter().filter_map(|partition| partition.checkpoint_entry()).collect())
     }
 
     /// Ends all rolls together. One that fails is tried again, and says so, when its log is closed.

@@ -89,8 +89,8 @@ impl LongPoll {
     }
 
     /// Calls `callback` with the answer, once: at once on this thread if it is there already, otherwise on the thread that
-    /// moves a partition's position, which holds no lock then. It should be short; a panic ends in it. Dropping the poll
-    /// before that drops the callback.
+    /// moves a partition's position, which holds no lock then. It may do what [`Ticket::on_done`](crate::Ticket::on_done) says;
+    /// a panic ends in it. Dropping the poll before that drops the callback.
     pub fn on_done(&mut self, callback: impl FnOnce(Result<(), WaitError>) + Send + 'static) {
         self.give_to(Waiter::Callback(Box::new(callback)));
     }

@@ -108,8 +108,9 @@ impl Ticket {
     }
 
     /// Calls `callback` with the answer, once: at once on this thread if it is there already, otherwise on the thread that
-    /// moves the position, which holds no lock then. It should be short: others wait for that thread. If it panics, the panic
-    /// hook tells of it, and everything goes on.
+    /// moves the position, which holds no lock then. It should be short: others wait for that thread, which makes appends durable.
+    /// So it must not wait for a ticket or for room, and not open, delete or close anything: it would wait for itself. It may
+    /// drop what it has, the manager included. If it panics, the panic hook tells of it, and everything goes on.
     pub fn on_done(self, callback: impl FnOnce(Result<(), WaitError>) + Send + 'static) {
         self.give_to(Waiter::Callback(Box::new(callback)));
     }
