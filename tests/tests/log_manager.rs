@@ -549,6 +549,41 @@ fn full_disk_keeps_what_was_acknowledged_and_goes_on_when_there_is_space() {
     assert_eq!(values(&again.get_or_create(&orders(0), &LogConfig::default()).unwrap(), 0), expected);
 }
 
+#[test]
+fn full_disk_met_by_an_append_that_does_not_gather_is_no_failure_either() {
+    let disk = SimDisk::new(8);
+    let manager = on(&disk, polled());
+    let partition = manager.get_or_create(&orders(0), &LogConfig::default()).unwrap();
+    manager.prepare().unwrap();
+    settle(&manager, &append(&partition, b"gathered", Durability::Flushed));
+    let used: usize = disk.files().values().map(Vec::len).sum();
+    disk.set_capacity(Some(u64::try_from(used).unwrap()));
+    // It has to come behind what was gathered.
+    let refused = partition.append_as_leader(batch(&[1; 100]), AppendAsLeader::new(0, NOW_MS), Durability::Written);
+    assert!(matches!(refused, Err(PartitionError::Log(LogError::DiskFull(_)))), "{refused:?}");
+    assert!(manager.failed_directories().is_empty());
+    disk.heal();
+    manager.tick();
+    append(&partition, b"there is space", Durability::Written);
+    settle(&manager, &append(&partition, b"and flushed", Durability::Flushed));
+    assert_eq!(values(&partition, 0), [&b"gathered"[..], b"there is space", b"and flushed"]);
+    drop(partition);
+    manager.close().unwrap();
+    let again = on(&disk, polled());
+    assert_eq!(values(&again.get_or_create(&orders(0), &LogConfig::default()).unwrap(), 0).len(), 3);
+}
+
+#[test]
+fn checkpoint_of_one_directory_that_fails_leaves_out_no_other() {
+    let disks = [SimDisk::new(1), SimDisk::new(2)];
+    let storages = disks.iter().map(|disk| Arc::new(disk.clone()) as Arc<dyn Storage>).collect();
+    let manager = LogManager::open_on(storages, polled()).unwrap();
+    (0..2).for_each(|number| drop(manager.get_or_create(&orders(number), &LogConfig::default()).unwrap()));
+    disks[0].fail_next("recovery-point", Fault::Error(nix::errno::Errno::EIO));
+    assert!(matches!(manager.checkpoint(), Err(OpenError::Storage(_))));
+    assert!(disks[1].files().keys().any(|path| path.ends_with("recovery-point-offset-checkpoint")));
+}
+
 /// How many operations of a disk from one on are syncs.
 fn syncs_since(disk: &SimDisk, operation: u64) -> usize {
     let trace = disk.trace();

@@ -197,9 +197,10 @@ impl LogManager {
     /// directory has its journal, such appends are made durable by group commit.
     ///
     /// # Errors
-    /// [`OpenError::Storage`]: group commits go on.
+    /// [`OpenError::Storage`] of the first directory that fails, where group commits go on; the others get theirs.
     pub fn prepare(&self) -> Result<(), OpenError> {
-        self.directories.iter().try_for_each(|directory| Ok(directory.committer.make_journal()?))
+        let made = self.directories.iter().map(|directory| directory.committer.make_journal());
+        Ok(made.fold(Ok(()), Result::and)?)
     }
 
     /// Deletes a partition; see [`LogDirectory::delete`]. Tickets that had their answer keep it; the others get
@@ -274,9 +275,9 @@ impl LogManager {
     /// (`log.flush.offset.checkpoint.interval.ms`, a minute in Kafka).
     ///
     /// # Errors
-    /// [`OpenError::Storage`] of the first directory that fails.
+    /// [`OpenError::Storage`] of the first directory that fails; those of the others are written all the same.
     pub fn checkpoint(&self) -> Result<(), OpenError> {
-        self.directories.iter().try_for_each(|directory| directory.checkpoint())
+        self.directories.iter().map(|directory| directory.checkpoint()).fold(Ok(()), Result::and)
     }
 
     /// Moves all work on, on this thread, and does not wait; whether anything was done. For [`Background::Host`].

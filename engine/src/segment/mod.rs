@@ -232,7 +232,11 @@ impl Segment {
     fn write(&self, bytes: &[u8]) -> Result<(), AppendFailure> {
         let size = self.size();
         let log = self.log_to_write().map_err(AppendFailure::Undone)?;
-        self.spill().map_err(AppendFailure::Unknown)?;
+        // What could not be written stays in memory, and in the journal.
+        self.spill().map_err(|error| match error.is_disk_full() {
+            true => AppendFailure::Undone(error),
+            false => AppendFailure::Unknown(error),
+        })?;
         let written = storage::write_at(&*self.storage, &log, size, bytes);
         // Again: a sync may have begun in between.
         self.handles.note_write();
