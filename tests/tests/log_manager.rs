@@ -556,12 +556,18 @@ fn full_disk_met_by_an_append_that_does_not_gather_is_no_failure_either() {
     let partition = manager.get_or_create(&orders(0), &LogConfig::default()).unwrap();
     manager.prepare().unwrap();
     settle(&manager, &append(&partition, b"gathered", Durability::Flushed));
+    let deleted = manager.get_or_create(&orders(1), &LogConfig::default()).unwrap();
+    settle(&manager, &append(&deleted, b"gathered", Durability::Flushed));
+    manager.checkpoint().unwrap();
     let used: usize = disk.files().values().map(Vec::len).sum();
     disk.set_capacity(Some(u64::try_from(used).unwrap()));
     // It has to come behind what was gathered.
     let refused = partition.append_as_leader(batch(&[1; 100]), AppendAsLeader::new(0, NOW_MS), Durability::Written);
     assert!(matches!(refused, Err(PartitionError::Log(LogError::DiskFull(_)))), "{refused:?}");
-    assert!(manager.failed_directories().is_empty());
+    assert!(matches!(partition.with(|log| log.flush()).unwrap(), Err(LogError::DiskFull(_))));
+    // What frees space works. That there is none for the checkpoints is told.
+    assert!(matches!(manager.delete(&orders(1)), Err(OpenError::Storage(_))));
+    assert!(manager.get(&orders(1)).is_none() && manager.failed_directories().is_empty());
     disk.heal();
     manager.tick();
     append(&partition, b"there is space", Durability::Written);

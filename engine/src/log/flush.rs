@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     segment::{Gather, IndexLimits, Segment, SegmentError},
-    storage::File,
+    storage::{File, StorageError},
     types::{Offset, Timestamp},
 };
 use std::sync::Arc;
@@ -16,7 +16,8 @@ impl Log {
     ///
     /// # Errors
     /// [`LogError::Storage`] when the disk refuses: the log then takes no more appends, and the recovery point stays.
-    /// [`LogError::Poisoned`] afterwards.
+    /// [`LogError::Poisoned`] afterwards. [`LogError::DiskFull`] where a log manager gathers appends for which the disk has no
+    /// space: everything is as before.
     pub fn flush(&mut self) -> Result<(), LogError> {
         self.flush_up_to(Offset::MAX)
     }
@@ -32,10 +33,18 @@ impl Log {
         let offset = offset.min(self.shared.read().log_end.offset);
         if self.shared.read().recovery_point < offset {
             let active = self.active()?;
-            active.sync().map_err(|error| self.poison(error))?;
+            active.sync().map_err(|error| self.sync_failed(error))?;
             self.shared.write().recovery_point = offset;
         }
         Ok(())
+    }
+
+    /// What the disk has no space for stays gathered, and nothing was synced; after any other failure nobody knows what is durable.
+    pub(super) fn sync_failed(&mut self, error: StorageError) -> LogError {
+        match error.is_disk_full() && error.operation != "sync" {
+            true => LogError::DiskFull(error),
+            false => self.poison(error),
+        }
     }
 
     /// Flushes if `flush.ms` have passed since the last time; the host calls it now and then.

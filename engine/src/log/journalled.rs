@@ -45,10 +45,15 @@ impl Log {
         }
         self.check_writable()?;
         let active = self.active()?;
-        active.sync().map_err(|error| self.poison(error))?;
+        active.sync().map_err(|error| self.sync_failed(error))?;
         let mut view = self.shared.write();
         view.recovery_point = view.log_end.offset;
         drop(view);
+        self.forget_in_journal()
+    }
+
+    /// Makes the journal forget the log, of which nothing is wanted any more.
+    pub(crate) fn forget_in_journal(&mut self) -> Result<(), LogError> {
         self.checkpoints.forget_in_journal(&self.shared.partition).map_err(|error| self.poison(error))?;
         self.in_journal = false;
         Ok(())

@@ -209,7 +209,7 @@ impl LogManager {
     /// # Errors
     /// [`OpenError::UnknownPartition`]; [`OpenError::Partition`] when its log fails on the way; [`OpenError::Storage`].
     pub fn delete(&self, partition: &TopicPartition) -> Result<(), OpenError> {
-        self.take_away(partition, |home| home.delete(partition))
+        self.take_away(partition, true, |home| home.delete(partition))
     }
 
     /// As [`LogManager::delete`], for many; see [`LogDirectory::delete_all`].
@@ -239,31 +239,37 @@ impl LogManager {
             let mut home = directory.home();
             let home = home.as_mut().ok_or(OpenError::NoDirectory)?;
             directory.end_rolls();
-            partitions.iter().try_for_each(|partition| self.close_for_good(directory, partition))?;
+            partitions.iter().try_for_each(|partition| self.close_for_good(directory, partition, true))?;
             home.delete_all(&partitions)?;
         }
         Ok(())
     }
 
-    /// Closes a partition for everybody, and lets its directory give it up.
+    /// Closes a partition for everybody, and lets its directory give it up: it `is_deleted`, or its files are kept.
     pub(super) fn take_away(
         &self,
         partition: &TopicPartition,
+        is_deleted: bool,
         give_up: impl FnOnce(&mut LogDirectory) -> Result<(), OpenError>,
     ) -> Result<(), OpenError> {
         let unknown = || OpenError::UnknownPartition { partition: partition.clone() };
         let directory = self.holder(partition).ok_or_else(unknown)?;
         let mut home = directory.home();
         let home = home.as_mut().ok_or(OpenError::NoDirectory)?;
-        self.close_for_good(directory, partition)?;
+        self.close_for_good(directory, partition, is_deleted)?;
         give_up(home)
     }
 
     /// Closes a partition for everybody, if it is open, before its directory gives it up.
-    fn close_for_good(&self, directory: &Directory, partition: &TopicPartition) -> Result<(), OpenError> {
+    fn close_for_good(
+        &self,
+        directory: &Directory,
+        partition: &TopicPartition,
+        is_deleted: bool,
+    ) -> Result<(), OpenError> {
         if let Some(open) = self.get(partition) {
             // A new partition of the name must not get what the journal has of this one.
-            open.take_out_of_journal()
+            open.take_out_of_journal(is_deleted)
                 .map_err(|source| OpenError::Partition { partition: partition.clone(), source })?;
             self.partitions.write().unwrap_or_else(PoisonError::into_inner).remove(partition);
             directory.committer.remove(partition);

@@ -86,7 +86,7 @@ impl LogManager {
 
     /// Compacts the dirtiest of the open logs that are due, in the first directory that has one; which, and what came of it.
     /// Appends and reads go on meanwhile. A log on which this fails is left out until its directory is opened again, unless
-    /// `control` gave it up or the log changed under it (`LogCleanerManager.grabFilthiestCompactedLog`).
+    /// `control` gave it up, the log changed under it, or the disk is full (`LogCleanerManager.grabFilthiestCompactedLog`).
     ///
     /// # Errors
     /// [`OpenError::Partition`]: that log is as it was, and another call looks at the others.
@@ -146,7 +146,7 @@ impl Directory {
         let Some((partition, to_clean)) = self.dirtiest(now_ms)? else { return Ok(None) };
         let cleaned = self.clean(&partition, &to_clean, options, control, now_ms);
         if let Err(OpenError::Partition { source, .. }) = &cleaned
-            && !matches!(source, LogError::CleaningAborted { .. })
+            && !matches!(source, LogError::CleaningAborted { .. } | LogError::DiskFull(_))
         {
             self.leave_out(partition.name());
         }

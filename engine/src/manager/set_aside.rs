@@ -53,7 +53,7 @@ impl LogManager {
     /// # Errors
     /// As [`LogManager::delete`].
     pub fn set_aside_as_stray(&self, partition: &TopicPartition) -> Result<(), OpenError> {
-        self.take_away(partition, |home| home.set_aside_as_stray(partition))
+        self.take_away(partition, false, |home| home.set_aside_as_stray(partition))
     }
 
     /// The directories of stray partitions: log directory and name. They are left alone.

@@ -112,7 +112,7 @@ impl Log {
         self.remove_cleaned_files()?;
         // The last batch of a producer is what stays for it: it must not get lost after the one before it went. The
         // recovery point stays, as in Kafka, which takes that risk.
-        self.active()?.sync().map_err(|error| self.poison(error))?;
+        self.active()?.sync().map_err(|error| self.sync_failed(error))?;
         let claim = Arc::new(Claim::default());
         self.cleaning = Arc::downgrade(&claim);
         Ok(Cleaning {

@@ -141,11 +141,15 @@ impl Partition {
         log
     }
 
-    /// Makes the journal forget the log, durably, and takes it away; where that fails it stays.
-    pub(in crate::manager) fn take_out_of_journal(&self) -> Result<(), LogError> {
+    /// Makes the journal forget the log, durably, and takes it away; where that fails it stays. Its segments get everything first,
+    /// unless the disk has no space and the log `is_deleted`: that makes space.
+    pub(in crate::manager) fn take_out_of_journal(&self, is_deleted: bool) -> Result<(), LogError> {
         let mut guard = self.lock();
         if let Some(state) = guard.as_mut() {
-            state.log.leave_journal()?;
+            match state.log.leave_journal() {
+                Err(LogError::DiskFull(_)) if is_deleted => state.log.forget_in_journal()?,
+                left => left?,
+            }
         }
         drop(guard.take());
         drop(guard);
