@@ -3,9 +3,12 @@
 
 use duramen::{
     AppendAsLeader, AppendInfo, Fetch, Isolation, LogConfig, LogOffsetMetadata, OpenOptions,
-    format::builder::{BatchBuilder, NewRecord},
+    format::{
+        builder::{BatchBuilder, NewRecord},
+        snapshot,
+    },
 };
-use duramen_tests::fixture::{Fixture, NOW_MS, batch, batch_at, in_txn, placed};
+use duramen_tests::fixture::{Fixture, NOW_MS, batch, batch_at, file, in_txn, placed, produced};
 
 const HOUR_MS: i64 = 3_600_000;
 /// So long before the present that records an hour later lie in the past as well.
@@ -55,6 +58,26 @@ fn segment_whose_first_record_has_no_time_rolls_by_the_clock() {
     append(&mut log, &timeless(), LONG_AGO_MS);
     assert!(!append(&mut log, &batch_at(&[NOW_MS]), LONG_AGO_MS + HOUR_MS).rolled);
     assert!(append(&mut log, &batch_at(&[NOW_MS]), LONG_AGO_MS + HOUR_MS + 1).rolled);
+}
+
+/// Other processes read directories while their owner writes.
+#[test]
+fn snapshot_is_never_seen_half_written() {
+    let mut seen = 0;
+    for operation in 0.. {
+        let mut log = Fixture::new(LogConfig::default());
+        log.append(&produced(1, 0, 0, 3)).unwrap();
+        log.disk.crash_at(log.disk.operations() + operation);
+        let rolled = log.roll(NOW_MS);
+        for name in log.files().iter().filter(|name| name.ends_with(".snapshot")) {
+            snapshot::decode(&file(&log.disk, name).unwrap()).unwrap_or_else(|error| panic!("{operation}: {error}"));
+            seen += 1;
+        }
+        if rolled.is_ok() {
+            break;
+        }
+    }
+    assert!(seen > 2);
 }
 
 // M 17

@@ -106,7 +106,7 @@ pub enum FileName {
     LeaderEpochCheckpoint,
     /// `partition.metadata`.
     PartitionMetadata,
-    /// A leftover of one of these two that was being written.
+    /// A leftover of one of these two, or of a producer snapshot, that was being written.
     Temporary,
     /// None of ours.
     Foreign,
@@ -121,6 +121,11 @@ impl FileName {
             PARTITION_METADATA => return Self::PartitionMetadata,
             "leader-epoch-checkpoint.tmp" | "partition.metadata.tmp" => return Self::Temporary,
             _ => {}
+        }
+        if let Some(stem) = name.strip_suffix(".tmp") {
+            let snapshot =
+                matches!(Self::parse(stem), Self::Segment { file: SegmentFile::Snapshot, suffix: Suffix::None, .. });
+            return if snapshot { Self::Temporary } else { Self::Foreign };
         }
         let (stem, suffix) = [Suffix::Cleaned, Suffix::Swap, Suffix::Deleted]
             .into_iter()
@@ -274,7 +279,10 @@ mod tests {
         ] {
             assert_eq!(FileName::parse(name), FileName::Foreign, "{name}");
         }
-        assert_eq!(FileName::parse("partition.metadata.tmp"), FileName::Temporary);
+        for name in ["partition.metadata.tmp", "00000000000000000007.snapshot.tmp"] {
+            assert_eq!(FileName::parse(name), FileName::Temporary, "{name}");
+        }
+        assert_eq!(FileName::parse("00000000000000000007.log.tmp"), FileName::Foreign);
     }
 
     // M 82

@@ -23,7 +23,7 @@ use crate::{
     config::LogConfig,
     format::{FormatError, checkpoint, names},
     segment::{Damage, IndexLimits, MAX_SEGMENT_BYTES, Segment, SegmentError, TxnIndex},
-    storage::{self, Storage, StorageError},
+    storage::{self, Storage, StorageError, remove_if_there},
     types::{Offset, Timestamp, TopicPartition},
 };
 use std::{
@@ -535,10 +535,7 @@ pub(super) fn needs_repair(listing: &Listing, segment: &Segment) -> Result<bool,
 pub(super) fn remove_segment(storage: &dyn Storage, dir: &Path, segment: &Segment) -> Result<(), LogError> {
     segment.detach();
     for path in segment.files().all() {
-        match storage.unlink(&path) {
-            Err(error) if !error.is_not_found() => return Err(error.into()),
-            _ => {}
-        }
+        remove_if_there(storage, &path)?;
     }
     storage.sync_dir(dir)?;
     Ok(())

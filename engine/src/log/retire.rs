@@ -7,6 +7,7 @@ use super::{Log, LogError};
 use crate::{
     format::names::{self, Suffix},
     segment::Segment,
+    storage::remove_if_there,
     types::{Offset, Timestamp},
 };
 use std::{
@@ -64,10 +65,7 @@ impl Log {
     pub fn remove_retired_files(&mut self, now_ms: Timestamp) -> Result<usize, LogError> {
         let mut removed = 0;
         while let Some((_, path)) = self.retired.0.front().filter(|(due_ms, _)| *due_ms <= now_ms) {
-            match self.storage().unlink(path) {
-                Err(error) if !error.is_not_found() => return Err(error.into()),
-                _ => {}
-            }
+            remove_if_there(self.storage(), path)?;
             self.retired.0.pop_front();
             removed += 1;
         }

@@ -10,7 +10,7 @@ use crate::{
         snapshot::{self, ProducerSnapshotEntry},
     },
     segment::SegmentError,
-    storage::{self, Access, File, Storage, StorageError},
+    storage::{self, File, Replacement, Storage, StorageError, remove_if_there},
     types::Offset,
 };
 use std::{
@@ -169,20 +169,19 @@ impl Snapshots {
 }
 
 impl Changes {
-    /// Writes and removes files; what is left when this fails can be tried again. Somebody has to sync those written.
+    /// Writes and removes files; what is left when this fails can be tried again. Somebody has to sync those written: a
+    /// power failure before may leave any content. Who reads the directory meanwhile finds each whole, or not at all.
     pub(super) fn write(&mut self) -> Result<Vec<(Offset, File)>, SegmentError> {
         let mut written = Vec::new();
         while let Some((&offset, change)) = self.left.first_key_value() {
             let path = self.path(offset);
-            match self.storage.unlink(&path) {
-                Err(error) if !error.is_not_found() => return Err(error.into()),
-                _ => {}
-            }
-            if let Change::Write(bytes) = change {
-                let file = self.storage.open(&path, Access::Create)?;
-                storage::write_at(&*self.storage, &file, 0, bytes)
-                    .map_err(|error| self.failed("write", offset, error))?;
-                written.push((offset, file));
+            match change {
+                Change::Remove => remove_if_there(&*self.storage, &path)?,
+                Change::Write(bytes) => {
+                    let (replacement, file) = Replacement::write(&*self.storage, &path, bytes)?;
+                    replacement.rename(&*self.storage)?;
+                    written.push((offset, file));
+                }
             }
             self.left.remove(&offset);
         }

@@ -29,7 +29,7 @@ use super::{
 use crate::{
     format::names::{self, Suffix},
     segment::{Damage, MAX_RELATIVE_OFFSET, SCAN_BYTES, Segment, SegmentError, Step},
-    storage::{self, Access, Storage, StorageError},
+    storage::{self, Access, Storage, StorageError, remove_if_there},
     types::Offset,
 };
 use std::{
@@ -272,10 +272,7 @@ impl Overflow {
             storage.sync_dir(dir)?;
         }
         for path in self.segment.files().all() {
-            match storage.unlink(&path) {
-                Err(error) if !error.is_not_found() => return Err(error.into()),
-                _ => {}
-            }
+            remove_if_there(storage, &path)?;
         }
         storage.sync_dir(dir)?;
         let is_empty = self.parts.get(1).is_some_and(|(_, start)| *start == 0);

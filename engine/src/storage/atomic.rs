@@ -63,7 +63,8 @@ impl Replacement {
         storage.sync_dir(path.parent().unwrap_or(Path::new("")))
     }
 
-    /// Takes step 4, after the file was synced, and leaves the sync of the directory to the caller.
+    /// Takes step 4, and leaves the sync of the directory to the caller. The file was synced, unless what a power failure
+    /// makes of it does not matter.
     pub(crate) fn rename(self, storage: &dyn Storage) -> Result<(), StorageError> {
         storage.rename(&self.temporary, &self.path).inspect_err(|_| self.discard(storage))
     }
@@ -113,7 +114,7 @@ fn temporary_of(path: &Path) -> PathBuf {
     name.into()
 }
 
-fn remove_if_there(storage: &dyn Storage, path: &Path) -> Result<(), StorageError> {
+pub(crate) fn remove_if_there(storage: &dyn Storage, path: &Path) -> Result<(), StorageError> {
     match storage.unlink(path) {
         Err(error) if !error.is_not_found() => Err(error),
         _ => Ok(()),

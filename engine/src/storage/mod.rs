@@ -24,7 +24,7 @@ mod single;
 mod uring;
 mod writeback;
 
-pub(crate) use atomic::Replacement;
+pub(crate) use atomic::{Replacement, remove_if_there};
 pub use atomic::{read_file, write_atomically};
 pub(crate) use buffer::BufferEnd;
 pub use buffer::{Buffer, BufferPool, BufferWriter, DIRECT_BYTES};

@@ -16,7 +16,7 @@ use crate::{
     segment::{
         IndexLimits, LiveIndex, MAX_RELATIVE_OFFSET, MAX_SEGMENT_BYTES, Segment, SegmentError, SegmentFiles, TxnIndex,
     },
-    storage::{self, Access, File, Storage, StorageError},
+    storage::{self, Access, File, Storage, StorageError, remove_if_there},
     types::{Offset, Timestamp},
 };
 use std::{
@@ -57,13 +57,6 @@ pub(super) struct Written {
     /// Whether there are aborted transactions, and so a file of them.
     pub(super) has_txns: bool,
     pub(super) files: Vec<(PathBuf, File)>,
-}
-
-fn remove_if_there(storage: &dyn Storage, path: &Path) -> Result<(), LogError> {
-    match storage.unlink(path) {
-        Err(error) if !error.is_not_found() => Err(error.into()),
-        _ => Ok(()),
-    }
 }
 
 /// Writes the batches of one output.

@@ -10,7 +10,7 @@ use crate::{
         names::{JOURNAL, JOURNAL_DIRECTORY},
         uuid::Uuid,
     },
-    storage::{self, Access, BufferPool, File, Op, Storage, StorageError},
+    storage::{self, Access, BufferPool, File, Op, Storage, StorageError, remove_if_there},
 };
 use std::{io, path::Path, sync::Arc};
 
@@ -43,10 +43,7 @@ impl JournalFile {
             _ => {}
         }
         let unfinished = Path::new(UNFINISHED);
-        match storage.unlink(unfinished) {
-            Err(error) if !error.is_not_found() => return Err(error),
-            _ => {}
-        }
+        remove_if_there(&**storage, unfinished)?;
         let page = u64::try_from(PAGE_SIZE).unwrap_or(u64::MAX);
         let end = bytes.max(2 * BLOCKS_AT) / page * page;
         let anchor = Anchor { id, number: 1, sequence: FIRST_SEQUENCE, position: BLOCKS_AT, end };
@@ -146,10 +143,7 @@ pub(super) fn remove(storage: &dyn Storage) -> Result<(), StorageError> {
         listed => listed?,
     };
     for path in [JOURNAL, UNFINISHED] {
-        match storage.unlink(Path::new(path)) {
-            Err(error) if !error.is_not_found() => return Err(error),
-            _ => {}
-        }
+        remove_if_there(storage, Path::new(path))?;
     }
     storage.sync_dir(folder)?;
     storage.remove_dir(folder)?;
