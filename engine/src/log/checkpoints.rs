@@ -6,7 +6,7 @@
 use super::{error::LogError, journalled::CommitJournal};
 use crate::{
     format::{checkpoint::OffsetCheckpoint, names},
-    storage::{self, Storage, StorageError},
+    storage::{self, Access, Storage, StorageError},
     types::{Offset, TopicPartition},
 };
 use std::{
@@ -167,10 +167,13 @@ impl Checkpoints {
         let _ = self.journal.set(journal);
     }
 
-    /// From now on no log of the directory is written: a write or a sync for all of them has failed.
+    /// From now on no log of the directory is written: a write or a sync for all of them has failed. The first cause is the one
+    /// to tell.
     pub(crate) fn fail(&self, cause: &Arc<str>) {
-        // The first cause is the one to tell.
-        let _ = self.failed.set(Arc::clone(cause));
+        if self.failed.set(Arc::clone(cause)).is_ok() {
+            // As where the sync of a log fails: the next open must not believe the page cache.
+            let _ = self.storage.open(Path::new(names::FAILED_SYNC), Access::Create);
+        }
     }
 
     /// Why no log of the directory is written any more, if that is so.

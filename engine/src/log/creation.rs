@@ -4,6 +4,7 @@
 //! has a byte, so only directory entries have to be made durable, in any order: a crash before that leaves the log whole, or
 //! without a file or two, which an open makes again, or not at all.
 
+use super::removal::remove_directory;
 use crate::{
     config::LogConfig,
     format::{names, partition_metadata, uuid::Uuid},
@@ -20,8 +21,17 @@ use std::{
 /// With more new directories than this one sync of the file system costs less than a sync of each.
 const MAX_DIRECTORY_SYNCS: usize = 8;
 
+/// Why new logs were not made.
+#[derive(Debug)]
+pub(crate) struct NotMade {
+    pub(crate) source: StorageError,
+    /// Whether nothing of them is left, also after a power failure; otherwise any of them may be there, whole or to be
+    /// completed by an open.
+    pub(crate) is_taken_back: bool,
+}
+
 /// Makes the directories and files of new, empty logs, with their topic's id if there is one; durable when this returns. What is
-/// there already stays.
+/// there already stays. Where it fails, what it made is taken back.
 ///
 /// Steps, and what an open finds after each: a directory made (nothing, or an empty log, whose files it makes); its files
 /// made (the same); the id written under another name and synced (an empty log without an id); renamed (the same, or with
@@ -31,26 +41,53 @@ pub(crate) fn create(
     partitions: &[&TopicPartition],
     topic_id: Option<Uuid>,
     config: &LogConfig,
-) -> Result<(), StorageError> {
+) -> Result<(), NotMade> {
     let dirs: Vec<_> = partitions.iter().map(|partition| PathBuf::from(partition.to_string())).collect();
     let mut new = Vec::new();
-    for dir in &dirs {
+    let made = make(storage, &dirs, &mut new, topic_id, config);
+    made.map_err(|source| {
+        let is_taken_back = take_back(&**storage, &new).is_ok_and(|all| all) && !source.is_failed_sync();
+        NotMade { source, is_taken_back }
+    })
+}
+
+/// As [`create`]; `new` gets the directories that were not there.
+fn make<'a>(
+    storage: &Arc<dyn Storage>,
+    dirs: &'a [PathBuf],
+    new: &mut Vec<&'a Path>,
+    topic_id: Option<Uuid>,
+    config: &LogConfig,
+) -> Result<(), StorageError> {
+    for dir in dirs {
         if made(storage.create_dir(dir))?.is_some() {
+            new.push(dir.as_path());
             let preallocate = config.preallocate.then_some(u64::from(config.segment_bytes));
             Segment::create(storage, dir.as_path(), 0, IndexLimits::from_config(config), preallocate)?;
             create_epoch_file(&**storage, dir)?;
-            new.push(dir.as_path());
         }
     }
     let are_many = dirs.len() > MAX_DIRECTORY_SYNCS;
     if let Some(topic_id) = topic_id {
-        write_ids(&**storage, &new, topic_id, are_many)?;
+        write_ids(&**storage, new, topic_id, are_many)?;
     }
     if are_many {
         return storage.sync_all();
     }
     dirs.iter().try_for_each(|dir| storage.sync_dir(dir))?;
     storage.sync_dir(Path::new(""))
+}
+
+/// Removes directories just made; whether all are gone.
+fn take_back(storage: &dyn Storage, new: &[&Path]) -> Result<bool, StorageError> {
+    let mut are_gone = true;
+    for dir in new {
+        are_gone &= remove_directory(storage, dir)?;
+    }
+    if !new.is_empty() {
+        storage.sync_dir(Path::new(""))?;
+    }
+    Ok(are_gone)
 }
 
 /// Writes the topic's id into directories, whose entries are not durable yet.

@@ -41,7 +41,7 @@ impl Log {
 
     /// What the disk has no space for stays gathered, and nothing was synced; after any other failure nobody knows what is durable.
     pub(super) fn sync_failed(&mut self, error: StorageError) -> LogError {
-        match error.is_disk_full() && error.operation != "sync" {
+        match error.is_disk_full() && !error.is_failed_sync() {
             true => LogError::DiskFull(error),
             false => self.poison(error),
         }
@@ -134,9 +134,7 @@ impl Log {
     /// A full disk leaves the log as it was; any other failure of a sync leaves its end unknown.
     fn roll_failed(&mut self, error: SegmentError) -> LogError {
         match error {
-            SegmentError::Storage(error) if error.is_disk_full() && error.operation != "sync the files of" => {
-                LogError::DiskFull(error)
-            }
+            SegmentError::Storage(error) => self.sync_failed(error),
             other => self.poison(other),
         }
     }

@@ -21,6 +21,7 @@ mod producers;
 mod read;
 mod rebuild;
 mod recovery;
+pub(crate) mod removal;
 mod retention;
 mod retire;
 mod roll;

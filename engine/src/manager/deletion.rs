@@ -4,20 +4,18 @@
 //! such a name when the directory is opened is removed then. Only files that a log makes are removed; if there is anything
 //! else in the directory, that stays, and the directory with it.
 
-use super::{LogDirectory, OpenError, directory::file_error};
+use super::{LogDirectory, OpenError};
 use crate::{
     format::{
-        checkpoint,
-        names::{self, DirectoryKind, DirectoryName, FileName},
+        names::{DirectoryKind, DirectoryName},
         uuid::Uuid,
     },
-    storage::{self, EntryKind, StorageError},
+    log::removal::remove_directory,
     types::{Timestamp, TopicPartition},
 };
 use std::{
     collections::{BTreeSet, VecDeque},
     hash::{BuildHasher, RandomState},
-    io::ErrorKind,
     path::{Path, PathBuf},
 };
 
@@ -53,7 +51,9 @@ impl LogDirectory {
     /// ```
     ///
     /// # Errors
-    /// [`OpenError::UnknownPartition`]; [`OpenError::Storage`]: the partition is then still there, or is not.
+    /// [`OpenError::UnknownPartition`]; [`OpenError::Storage`]: the partition is then still there, or is not, as
+    /// [`LogDirectory::partitions`] says. Where the sync of the directory failed nobody knows that: it counts as there, and
+    /// the directory's logs take no appends any more until it is opened again. A full disk is no reason to fail.
     pub fn delete(&mut self, partition: &TopicPartition) -> Result<(), OpenError> {
         self.delete_all(std::slice::from_ref(partition))
     }
@@ -63,7 +63,7 @@ impl LogDirectory {
     ///
     /// # Errors
     /// [`OpenError::UnknownPartition`] of the first that is not there: none was deleted. [`OpenError::Storage`]: each of them
-    /// is then still there, or is not.
+    /// is then still there, or is not, as there.
     pub fn delete_all(&mut self, partitions: &[TopicPartition]) -> Result<(), OpenError> {
         let mut names = Vec::with_capacity(partitions.len());
         let moved = self.move_away(partitions, DirectoryKind::Delete, &mut names);
@@ -85,8 +85,8 @@ impl LogDirectory {
     }
 
     /// Steps, and what the next open finds after each: renamed one after the other and the directory synced (those partitions
-    /// are gone; what the checkpoints still say of them is dropped); checkpoints written (nothing). `moved` gets the names
-    /// of the directories that were renamed, also where it fails afterwards.
+    /// are gone; what the checkpoints still say of them is dropped); checkpoints written, if there is space (nothing). `moved`
+    /// gets the names of the directories that were renamed, also where it fails afterwards.
     fn move_away(
         &mut self,
         partitions: &[TopicPartition],
@@ -111,16 +111,15 @@ impl LogDirectory {
             moved.push(name);
             gone.insert(partition);
         }
+        if let Err(error) = self.storage.sync_dir(Path::new("")) {
+            // Each of them may come back, so none may be made anew, here or elsewhere.
+            self.fail(&error);
+            return Err(error.into());
+        }
         self.found.retain(|known| !gone.contains(known));
         self.uncleanable.retain(|known| !gone.contains(known));
-        self.storage.sync_dir(Path::new(""))?;
-        self.checkpoints.retain(|known| !gone.contains(known)).map_err(file_error(names::RECOVERY_POINT_CHECKPOINT))?;
-        let before = self.high_watermarks.len();
-        self.high_watermarks.retain(|known, _| !gone.contains(known));
-        if self.high_watermarks.len() != before {
-            let bytes = checkpoint::encode_offsets(&self.high_watermarks);
-            storage::write_atomically(&*self.storage, Path::new(names::HIGH_WATERMARK_CHECKPOINT), &bytes)?;
-        }
+        self.tells_of_gone = true;
+        self.forget_gone_if_there_is_space()?;
         Ok(renamed?)
     }
 
@@ -133,29 +132,12 @@ impl LogDirectory {
         let now_ms = self.now_ms();
         let mut kept = Vec::new();
         while let Some((_, name)) = self.deleted.0.front().filter(|(due_ms, _)| *due_ms <= now_ms) {
-            if !self.remove_directory(name)? {
+            if !remove_directory(&*self.storage, name)? {
                 kept.push(name.clone());
             }
             self.deleted.0.pop_front();
         }
         Ok(kept)
-    }
-
-    /// Whether the directory is gone.
-    pub(super) fn remove_directory(&self, dir: &Path) -> Result<bool, StorageError> {
-        let entries = match self.storage.list(dir) {
-            Err(error) if error.is_not_found() => return Ok(true),
-            entries => entries?,
-        };
-        for entry in entries {
-            if entry.kind == EntryKind::File && FileName::parse(&entry.name.to_string_lossy()) != FileName::Foreign {
-                self.storage.unlink(&dir.join(&entry.name))?;
-            }
-        }
-        match self.storage.remove_dir(dir) {
-            Err(error) if error.source.kind() == ErrorKind::DirectoryNotEmpty => Ok(false),
-            removed => removed.map(|()| true),
-        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::{
     JournalReplay, OpenError,
+    checkpointing::{Entry, read_high_watermarks},
     deletion::Deleted,
     journal,
     opener::{Opened, Opener},
@@ -9,13 +10,13 @@ use super::{
 use crate::{
     config::LogConfig,
     format::{
-        checkpoint::{self, OffsetCheckpoint},
+        checkpoint::OffsetCheckpoint,
         clean_shutdown,
         names::{self, DirectoryKind, DirectoryName},
     },
     log::{Checkpoints, Log, LogError, OnCorruption, RecoveryProgress, RecoveryReport},
     storage::{self, Access, Backend, EntryKind, Lock, Storage, StorageError},
-    types::{Offset, Timestamp, TopicPartition},
+    types::{Timestamp, TopicPartition},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,8 +28,6 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-/// More bytes than a checkpoint of a million partitions has.
-const MAX_CHECKPOINT_BYTES: u64 = 512 << 20;
 /// How often a lock that somebody holds is tried again.
 const LOCK_RETRY: Duration = Duration::from_millis(20);
 
@@ -112,6 +111,8 @@ pub struct LogDirectory {
     backend: Option<Backend>,
     pub(super) checkpoints: Arc<Checkpoints>,
     pub(super) high_watermarks: OffsetCheckpoint,
+    /// Whether a checkpoint may still tell of partitions that are not there.
+    pub(super) tells_of_gone: bool,
     pub(super) options: DirectoryOptions,
     pub(super) report: DirectoryReport,
     /// Partition directories that were found, whether or not their log is open yet, in order.
@@ -182,17 +183,14 @@ impl LogDirectory {
         let high_watermarks = read_high_watermarks(&*storage, &mut report)?;
         let mut found = list_partitions(&*storage, &mut report)?;
         found.sort_unstable();
-        // What is left of partitions that were deleted: a new one of the same name begins without it.
-        checkpoints
-            .retain(|partition| found.binary_search(partition).is_ok())
-            .map_err(file_error(names::RECOVERY_POINT_CHECKPOINT))?;
         let now_ms = options.now_ms.unwrap_or_else(machine_time_ms);
         let deleted = Deleted::found(&report.deleted, now_ms, options.file_delete_delay_ms);
-        Ok(Self {
+        let mut directory = Self {
             storage,
             backend: None,
             checkpoints: Arc::new(checkpoints),
             high_watermarks,
+            tells_of_gone: true,
             options,
             report,
             found,
@@ -201,7 +199,9 @@ impl LogDirectory {
             uncleanable: BTreeSet::new(),
             broker_epoch: -1,
             _lock: lock,
-        })
+        };
+        directory.forget_gone_if_there_is_space()?;
+        Ok(directory)
     }
 
     /// The partitions that the directory holds, whether or not their logs are open.
@@ -272,6 +272,9 @@ impl LogDirectory {
         config: &LogConfig,
         progress: &mut dyn FnMut(RecoveryProgress),
     ) -> Result<Log, OpenError> {
+        if !self.has(partition) {
+            self.create(&[partition], None, config)?;
+        }
         let opened = self.opener().open(partition, Arc::new(config.clone()), progress)?;
         Ok(self.note_opened(partition, opened))
     }
@@ -286,45 +289,12 @@ impl LogDirectory {
         if !opened.report.is_as_left() {
             self.report.partitions.insert(partition.clone(), (opened.report, opened.elapsed));
         }
-        self.note_found(partition);
         opened.log
-    }
-
-    /// Takes note of a partition whose files are there.
-    pub(super) fn note_found(&mut self, partition: &TopicPartition) {
-        if let Err(place) = self.found.binary_search(partition) {
-            self.found.insert(place, partition.clone());
-        }
     }
 
     /// The time by which the directory goes, in ms.
     pub(super) fn now_ms(&self) -> Timestamp {
         self.options.now_ms.unwrap_or_else(machine_time_ms)
-    }
-
-    /// Writes the recovery points, log starts and high watermarks of all open logs.
-    ///
-    /// # Errors
-    /// [`OpenError::Storage`]; the files are then as before or as wanted.
-    pub fn checkpoint(&mut self) -> Result<(), OpenError> {
-        let entries: Vec<_> = self.logs.iter().map(|(partition, log)| entry(partition, log)).collect();
-        self.write_checkpoints(|| entries)
-    }
-
-    /// Writes what a look at open logs finds, which others may change meanwhile.
-    pub(super) fn write_checkpoints(&mut self, look: impl FnOnce() -> Vec<Entry>) -> Result<(), OpenError> {
-        let mut entries = Vec::new();
-        let offsets = |entry: &Entry| (entry.partition.clone(), entry.recovery_point, entry.log_start);
-        let written = self.checkpoints.write_what_is_found(|| {
-            entries = look();
-            entries.iter().map(offsets).collect()
-        });
-        written.map_err(file_error(names::RECOVERY_POINT_CHECKPOINT))?;
-        for entry in entries {
-            self.high_watermarks.insert(entry.partition.clone(), entry.high_watermark);
-        }
-        let bytes = checkpoint::encode_offsets(&self.high_watermarks);
-        Ok(storage::write_atomically(&*self.storage, Path::new(names::HIGH_WATERMARK_CHECKPOINT), &bytes)?)
     }
 
     /// Tells the epoch under which the broker is registered, for the marker of an orderly close. Kafka's controller takes a broker
@@ -373,7 +343,7 @@ fn close_logs(logs: BTreeMap<TopicPartition, Log>, threads: usize) -> Result<Vec
         let mut entries = Vec::new();
         while let Some((partition, mut log)) = next() {
             match log.close_files() {
-                Ok(()) => entries.push(entry(&partition, &log)),
+                Ok(()) => entries.push(Entry::of(&partition, &log)),
                 Err(source) => return Err(OpenError::Partition { partition, source }),
             }
         }
@@ -386,32 +356,6 @@ fn close_logs(logs: BTreeMap<TopicPartition, Log>, threads: usize) -> Result<Vec
         joined.chain([own]).collect()
     });
     Ok(closed.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
-}
-
-/// What the checkpoints say of one log.
-pub(super) struct Entry {
-    partition: TopicPartition,
-    recovery_point: Offset,
-    /// `None` when it is the base of the first segment, which says so itself.
-    log_start: Option<Offset>,
-    high_watermark: Offset,
-}
-
-pub(super) fn entry(partition: &TopicPartition, log: &Log) -> Entry {
-    let offsets = log.offsets_to_checkpoint();
-    Entry {
-        partition: partition.clone(),
-        recovery_point: offsets.recovery_point,
-        log_start: (offsets.log_start != log.first_base_offset()).then_some(offsets.log_start),
-        high_watermark: offsets.high_watermark,
-    }
-}
-
-pub(super) fn file_error(file: &'static str) -> impl FnOnce(LogError) -> OpenError {
-    move |source| match source {
-        LogError::Storage(error) => OpenError::Storage(error),
-        source => OpenError::File { file, source },
-    }
 }
 
 fn take_lock(storage: &dyn Storage, timeout: Duration) -> Result<Lock, OpenError> {
@@ -445,16 +389,6 @@ fn sync_failed(storage: &dyn Storage) -> Result<bool, OpenError> {
         Err(error) if error.is_not_found() => Ok(false),
         Err(error) => Err(error.into()),
     }
-}
-
-/// High watermarks that cannot be read count as 0: replicas find them again.
-fn read_high_watermarks(storage: &dyn Storage, report: &mut DirectoryReport) -> Result<OffsetCheckpoint, OpenError> {
-    let path = Path::new(names::HIGH_WATERMARK_CHECKPOINT);
-    let bytes = storage::read_file(storage, path, MAX_CHECKPOINT_BYTES)?.unwrap_or_default();
-    Ok(checkpoint::decode_offsets(&bytes).unwrap_or_else(|_| {
-        report.unreadable.push(names::HIGH_WATERMARK_CHECKPOINT);
-        OffsetCheckpoint::default()
-    }))
 }
 
 /// The partitions in the directory. What is no partition's is reported and left alone, where Kafka would not start.

@@ -50,10 +50,14 @@ pub enum OpenError {
         source: LogError,
     },
     /// A partition is in two of the directories.
-    #[error("partition {partition} is in more than one log directory")]
+    #[error("partition {partition} is in two log directories: {} and {}", first.display(), second.display())]
     Duplicate {
         /// The partition.
         partition: TopicPartition,
+        /// One of the directories, as it was given; `number N` for a storage of the host's.
+        first: PathBuf,
+        /// The other one.
+        second: PathBuf,
     },
     /// No directory takes partitions: all have failed or are closed, or there is none of this number.
     #[error("there is no log directory that works")]

@@ -10,11 +10,12 @@ use super::{
 };
 use crate::{
     config::LogConfig,
+    format::uuid::Uuid,
     storage::{Backend, OpenFiles, Storage},
     types::TopicPartition,
 };
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
@@ -42,6 +43,23 @@ pub(super) struct Directory {
 impl Directory {
     pub(super) fn home(&self) -> MutexGuard<'_, Option<LogDirectory>> {
         self.home.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes which partitions the directory has. If that leaves it in doubt, it fails.
+    fn change(&self, change: impl FnOnce(&mut LogDirectory) -> Result<(), OpenError>) -> Result<(), OpenError> {
+        let changed = self.home().as_mut().ok_or(OpenError::NoDirectory).and_then(change);
+        self.committer.note_failure();
+        changed
+    }
+
+    /// Makes partitions that are not there. The caller lets the directory fail if that leaves it in doubt.
+    pub(super) fn create(
+        &self,
+        partitions: &[&TopicPartition],
+        topic_id: Option<Uuid>,
+        config: &LogConfig,
+    ) -> Result<(), OpenError> {
+        self.home().as_mut().ok_or(OpenError::NoDirectory)?.create(partitions, topic_id, config)
     }
 
     /// Ends the upkeep, so that no log is being cleaned any more.
@@ -236,11 +254,11 @@ impl LogManager {
             held.ok_or_else(|| OpenError::UnknownPartition { partition: partition.clone() })?.push(partition.clone());
         }
         for (directory, partitions) in self.directories.iter().zip(held).filter(|(_, held)| !held.is_empty()) {
-            let mut home = directory.home();
-            let home = home.as_mut().ok_or(OpenError::NoDirectory)?;
-            directory.end_rolls();
-            partitions.iter().try_for_each(|partition| self.close_for_good(directory, partition, true))?;
-            home.delete_all(&partitions)?;
+            directory.change(|home| {
+                directory.end_rolls();
+                partitions.iter().try_for_each(|partition| self.close_for_good(directory, partition, true))?;
+                home.delete_all(&partitions)
+            })?;
         }
         Ok(())
     }
@@ -254,10 +272,10 @@ impl LogManager {
     ) -> Result<(), OpenError> {
         let unknown = || OpenError::UnknownPartition { partition: partition.clone() };
         let directory = self.holder(partition).ok_or_else(unknown)?;
-        let mut home = directory.home();
-        let home = home.as_mut().ok_or(OpenError::NoDirectory)?;
-        self.close_for_good(directory, partition, is_deleted)?;
-        give_up(home)
+        directory.change(|home| {
+            self.close_for_good(directory, partition, is_deleted)?;
+            give_up(home)
+        })
     }
 
     /// Closes a partition for everybody, if it is open, before its directory gives it up.
@@ -391,12 +409,21 @@ fn open_each(
         homes.push(opened?);
         Ok::<(), OpenError>(())
     })?;
-    let mut all: Vec<_> = homes.iter().flat_map(|(_, home)| home.partitions()).collect();
-    all.sort_unstable();
-    match all.windows(2).find(|pair| pair.first() == pair.last()).and_then(|pair| pair.first()) {
-        Some(partition) => Err(OpenError::Duplicate { partition: (*partition).clone() }),
-        None => Ok(()),
+    let mut holders = HashMap::new();
+    for (number, (path, home)) in homes.iter().enumerate() {
+        for partition in home.partitions() {
+            if let Some(first) = holders.insert(partition, named(number, path)) {
+                let (partition, second) = (partition.clone(), named(number, path));
+                return Err(OpenError::Duplicate { partition, first, second });
+            }
+        }
     }
+    Ok(())
+}
+
+/// A directory on a storage of the host's has only its number.
+fn named(number: usize, path: &Path) -> PathBuf {
+    if path.as_os_str().is_empty() { PathBuf::from(format!("number {number}")) } else { path.to_path_buf() }
 }
 
 fn start(number: usize, path: PathBuf, home: LogDirectory, options: &ManagerOptions) -> Arc<Directory> {

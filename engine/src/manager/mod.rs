@@ -5,8 +5,10 @@
 //! The clock is read here and nowhere below. Knows nothing of any wire protocol. Keeps: one owner at a time; the marker
 //! of an orderly close is gone before any log is opened, and comes back only when every log was closed in order.
 
+mod checkpointing;
 mod cleaning;
 mod commit;
+mod creation;
 mod deletion;
 mod directory;
 mod error;

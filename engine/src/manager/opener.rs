@@ -3,8 +3,7 @@
 use super::{LogDirectory, OpenError};
 use crate::{
     config::LogConfig,
-    format::uuid::Uuid,
-    log::{Log, OpenOptions, RecoveryProgress, RecoveryReport, creation},
+    log::{Log, OpenOptions, RecoveryProgress, RecoveryReport},
     types::{Timestamp, TopicPartition},
 };
 use std::{
@@ -32,24 +31,6 @@ impl<'a> Opener<'a> {
         Self { directory, now_ms }
     }
 
-    /// Makes the files of partitions that are not there, durable all together.
-    pub(super) fn create(
-        &self,
-        partitions: &[&TopicPartition],
-        topic_id: Option<Uuid>,
-        config: &LogConfig,
-    ) -> Result<(), OpenError> {
-        let directory = self.directory;
-        for partition in partitions {
-            // What may still be said of an older partition of the name.
-            directory
-                .checkpoints
-                .lower(partition, 0)
-                .map_err(|source| OpenError::Partition { partition: (*partition).clone(), source })?;
-        }
-        Ok(creation::create(&directory.storage, partitions, topic_id, config)?)
-    }
-
     pub(super) fn open(
         &self,
         partition: &TopicPartition,
@@ -67,14 +48,6 @@ impl<'a> Opener<'a> {
             distrust_cache: directory.report.sync_failed,
             ..OpenOptions::new(config, *now_ms)
         };
-        if !directory.has(partition) {
-            self.create(&[partition], None, &options.config).map_err(|error| match error {
-                OpenError::Storage(error) => {
-                    OpenError::Partition { partition: partition.clone(), source: error.into() }
-                }
-                error => error,
-            })?;
-        }
         let begun = Instant::now();
         let (log, report) = Log::open(&directory.storage, &directory.checkpoints, partition, &options, progress)
             .map_err(|source| OpenError::Partition { partition: partition.clone(), source })?;

@@ -1,6 +1,7 @@
 //! Which directory a partition is in, and getting new ones in.
 //!
-//! Keeps: a partition is in one directory; one that is in none goes where the host wants it, or where the fewest are.
+//! Keeps: a partition is in one directory; one that is in none goes where the host wants it, or where the fewest are of those
+//! that can make it.
 
 use super::{LogManager, OpenError, Partition, log_manager::Directory};
 use crate::{config::LogConfig, format::uuid::Uuid, types::TopicPartition};
@@ -9,12 +10,9 @@ use std::{
     sync::{Arc, PoisonError},
 };
 
-/// A directory, and what is in it or is to be.
-type Placed<'a> = (&'a Arc<Directory>, BTreeSet<&'a TopicPartition>);
-
 impl LogManager {
-    /// A partition, its log opened, or created if there is none: in the directory with the fewest. The configuration is used
-    /// when the log is opened, that is, the first time.
+    /// A partition, its log opened, or created if there is none: in the directory with the fewest, of those that can make it.
+    /// The configuration is used when the log is opened, that is, the first time.
     ///
     /// # Errors
     /// [`OpenError::InvalidConfig`], and nothing is created or opened; [`OpenError::Partition`] when its log cannot be opened;
@@ -31,8 +29,9 @@ impl LogManager {
     /// durable together, with one sync of the file system for each directory that gets many: a topic of 1,000 partitions
     /// waits for one sync and not for 2,000.
     ///
-    /// A crash on the way leaves of each new partition an empty log or nothing. Where it fails on the way, any of them may be
-    /// there, empty; call it again, or delete them.
+    /// A crash on the way leaves of each new partition an empty log or nothing. Where a directory cannot make its share, what
+    /// it made is taken back, and the next one is tried; where all fail, those that [`LogManager::partitions`] names are there.
+    /// A directory in which that cannot be known, since a sync failed, fails.
     ///
     /// ```
     /// use duramen::{LogConfig, LogManager, ManagerOptions, TopicPartition};
@@ -112,13 +111,10 @@ impl LogManager {
         if !closed.is_empty() {
             config.validate()?;
         }
-        // Two threads must not place one partition twice. Those that have their place wait for nobody.
-        let is_new = closed.iter().any(|name| self.holder(name).is_none());
-        let placing = is_new.then(|| self.placing.lock().unwrap_or_else(PoisonError::into_inner));
-        for (directory, names) in self.place(&closed, wanted)? {
-            self.open_in(directory, &names, topic_id, config)?;
+        self.make_missing(&closed, wanted, topic_id, config)?;
+        for name in closed {
+            self.open_log(name, config)?;
         }
-        drop(placing);
         let unknown = |name: &TopicPartition| OpenError::UnknownPartition { partition: name.clone() };
         let opened: Vec<_> =
             partitions.iter().map(|name| self.get(name).ok_or_else(|| unknown(name))).collect::<Result<_, _>>()?;
@@ -131,62 +127,65 @@ impl LogManager {
         self.directories.iter().find(|directory| directory.home().as_ref().is_some_and(|home| home.has(partition)))
     }
 
-    /// Where partitions are, or are to be: in the directory that is wanted, if there is one.
-    fn place<'a>(
-        &'a self,
-        partitions: &[&'a TopicPartition],
-        wanted: Option<&Arc<Directory>>,
-    ) -> Result<Vec<Placed<'a>>, OpenError> {
-        let mut placed: Vec<Placed<'a>> =
-            self.directories.iter().map(|directory| (directory, BTreeSet::new())).collect();
-        let is_wanted = |directory: &&Arc<Directory>| wanted.is_none_or(|wanted| Arc::ptr_eq(wanted, directory));
-        let count = |directory| Some(directory).filter(is_wanted).and_then(|directory| takes(directory));
-        let mut counts: Vec<Option<usize>> = self.directories.iter().map(count).collect();
-        for partition in partitions {
-            let has = |directory: &Directory| directory.home().as_ref().is_some_and(|home| home.has(partition));
-            if let Some((_, names)) = placed.iter_mut().find(|(directory, _)| has(directory)) {
-                names.insert(partition);
-                continue;
-            }
-            let emptiest = || {
-                let counted = counts.iter().enumerate().filter_map(|(number, count)| Some((number, (*count)?)));
-                counted.min_by_key(|(_, count)| *count).map(|(number, _)| number)
-            };
-            let number = emptiest().ok_or_else(|| refusal(wanted))?;
-            if let (Some((_, names)), Some(count)) = (placed.get_mut(number), counts.get_mut(number)) {
-                names.insert(partition);
-                *count = count.map(|count| count + 1);
-            }
-        }
-        Ok(placed)
-    }
-
-    /// Makes what is missing of partitions in one directory, and opens their logs.
-    fn open_in(
+    /// Makes those that are in no directory: in the one that is wanted, or where the fewest are of those that can make them
+    /// (`LogManager.getOrCreateLog`).
+    fn make_missing(
         &self,
-        directory: &Arc<Directory>,
-        names: &BTreeSet<&TopicPartition>,
+        partitions: &[&TopicPartition],
+        wanted: Option<&Arc<Directory>>,
         topic_id: Option<Uuid>,
         config: &LogConfig,
     ) -> Result<(), OpenError> {
-        if names.is_empty() {
+        let missing = || -> BTreeSet<_> {
+            partitions.iter().copied().filter(|partition| self.holder(partition).is_none()).collect()
+        };
+        if missing().is_empty() {
             return Ok(());
         }
+        // Two threads must not place one partition twice. Those that have their place wait for nobody.
+        let placing = self.placing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut candidates: Vec<_> = match wanted {
+            Some(wanted) => vec![wanted],
+            None => self.directories.iter().collect(),
+        };
+        let mut refused = None;
+        let made = 'placed: loop {
+            let missing = missing();
+            if missing.is_empty() {
+                break Ok(());
+            }
+            let Some(placed) = place(missing, &candidates) else {
+                break Err(refused.unwrap_or_else(|| refusal(wanted)));
+            };
+            for (directory, names) in placed {
+                if let Err(error) = directory.create(&names, topic_id, config) {
+                    if names.iter().any(|name| self.holder(name).is_some()) {
+                        // Whether they are there nobody knows: they must not be elsewhere as well.
+                        break 'placed Err(error);
+                    }
+                    candidates.retain(|candidate| !Arc::ptr_eq(candidate, directory));
+                    refused = Some(error);
+                }
+            }
+        };
+        drop(placing);
+        self.directories.iter().for_each(|directory| directory.committer.note_failure());
+        made
+    }
+
+    /// Opens a log that is there, unless somebody else did meanwhile.
+    fn open_log(&self, name: &TopicPartition, config: &LogConfig) -> Result<(), OpenError> {
+        let unknown = || OpenError::UnknownPartition { partition: name.clone() };
+        let directory = self.holder(name).ok_or_else(unknown)?;
         let mut home = directory.home();
         let home = home.as_mut().ok_or(OpenError::NoDirectory)?;
-        let new: Vec<_> = names.iter().copied().filter(|name| !home.has(name)).collect();
-        // One alone without an id is made by its open.
-        if new.len() > 1 || (topic_id.is_some() && !new.is_empty()) {
-            home.opener().create(&new, topic_id, config)?;
-            new.iter().for_each(|name| home.note_found(name));
+        if !home.has(name) {
+            return Err(unknown());
         }
-        for name in names {
-            // Somebody else may have opened it meanwhile.
-            if self.get(name).is_none() {
-                let opened = home.opener().open(name, self.shared(config), &mut |_| {})?;
-                let log = home.note_opened(name, opened);
-                self.add(directory, log);
-            }
+        if self.get(name).is_none() {
+            let opened = home.opener().open(name, self.shared(config), &mut |_| {})?;
+            let log = home.note_opened(name, opened);
+            self.add(directory, log);
         }
         Ok(())
     }
@@ -212,6 +211,22 @@ fn refusal(wanted: Option<&Arc<Directory>>) -> OpenError {
         Some(cause) => OpenError::DirectoryFailed { cause: cause.to_string() },
         None => OpenError::NoDirectory,
     }
+}
+
+/// Puts each partition where the fewest are, of the directories that take more; `None` where none does.
+fn place<'a>(
+    partitions: BTreeSet<&'a TopicPartition>,
+    candidates: &[&'a Arc<Directory>],
+) -> Option<Vec<(&'a Arc<Directory>, Vec<&'a TopicPartition>)>> {
+    let counted = |directory: &&'a Arc<Directory>| Some((takes(directory)?, *directory, Vec::new()));
+    let mut placed: Vec<_> = candidates.iter().filter_map(counted).collect();
+    for partition in partitions {
+        let (count, _, names) = placed.iter_mut().min_by_key(|(count, ..)| *count)?;
+        *count += 1;
+        names.push(partition);
+    }
+    let filled = placed.into_iter().filter(|(_, _, names)| !names.is_empty());
+    Some(filled.map(|(_, directory, names)| (directory, names)).collect())
 }
 
 /// How many partitions a directory has that takes more.

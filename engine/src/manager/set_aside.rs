@@ -5,6 +5,7 @@
 use super::{LogDirectory, LogManager, OpenError};
 use crate::{
     format::names::{DirectoryKind, DirectoryName},
+    log::removal::remove_directory,
     types::TopicPartition,
 };
 use std::path::{Path, PathBuf};
@@ -24,7 +25,7 @@ impl LogDirectory {
         if !is_listed || !is_set_aside {
             return Err(OpenError::UnknownDirectory { name: name.to_owned() });
         }
-        let is_gone = self.remove_directory(Path::new(name))?;
+        let is_gone = remove_directory(&*self.storage, Path::new(name))?;
         if is_gone {
             self.report.stray.retain(|known| known != name);
             self.report.future.retain(|known| known != name);

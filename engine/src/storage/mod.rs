@@ -220,6 +220,12 @@ impl StorageError {
         is_disk_full(&self.source)
     }
 
+    /// Whether it was a sync: what of the file or directory is durable is not known then.
+    #[must_use]
+    pub fn is_failed_sync(&self) -> bool {
+        self.operation.starts_with("sync")
+    }
+
     /// Whether the file or directory is not there.
     #[must_use]
     pub fn is_not_found(&self) -> bool {

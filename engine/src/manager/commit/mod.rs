@@ -26,15 +26,13 @@ use super::{
     waiting::{Gate, Turns, WaitError},
 };
 use crate::{
-    format::names,
     log::{Checkpoints, CommitJournal, LogError},
     segment::{Gather, Segment},
-    storage::{Access, BufferPool, Storage},
+    storage::{BufferPool, Storage},
     types::TopicPartition,
 };
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
-    path::Path,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -262,8 +260,6 @@ impl Committer {
         }
         self.events.note(Event::DirectoryFailed { cause: Arc::clone(&cause) });
         self.checkpoints.fail(&cause);
-        // As where the sync of a log fails: the next open must not believe the page cache.
-        let _ = self.storage.open(Path::new(names::FAILED_SYNC), Access::Create);
         if let Some(journal) = self.journal.get() {
             journal.fail(&cause).fire();
         }
@@ -271,6 +267,13 @@ impl Committer {
             partition.fail(&cause);
         }
         self.gate.end(WaitError::Failed { cause }).fire();
+    }
+
+    /// Fails if what is done to the directory as a whole did. Not under its lock.
+    pub(super) fn note_failure(&self) {
+        if let Some(cause) = self.checkpoints.failure() {
+            self.fail(cause);
+        }
     }
 
     /// The first failure of the directory.

@@ -4,7 +4,7 @@ use super::{Candidate, Partition};
 use crate::{
     log::{Log, LogError, PendingFlush, Roll},
     manager::{
-        directory,
+        checkpointing::Entry,
         waiting::{Mark, Position, Wakes},
     },
     segment::SegmentError,
@@ -158,7 +158,7 @@ impl Partition {
     }
 
     /// What the checkpoints say of the log, if it is still there.
-    pub(in crate::manager) fn checkpoint_entry(&self) -> Option<directory::Entry> {
-        self.lock().as_ref().map(|state| directory::entry(self.name(), &state.log))
+    pub(in crate::manager) fn checkpoint_entry(&self) -> Option<Entry> {
+        self.lock().as_ref().map(|state| Entry::of(self.name(), &state.log))
     }
 }
