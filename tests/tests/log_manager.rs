@@ -580,6 +580,33 @@ fn full_disk_met_by_an_append_that_does_not_gather_is_no_failure_either() {
 }
 
 #[test]
+fn journal_for_which_there_is_no_space_is_not_begun() {
+    let disk = SimDisk::new(8);
+    disk.set_capacity(Some(100 << 10));
+    let events = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = Arc::clone(&events);
+    let handler = EventHandler::new(move |_, event| seen.lock().unwrap().push(event.to_string()));
+    let manager = on(&disk, ManagerOptions { events: handler, ..polled() });
+    let partition = manager.get_or_create(&orders(0), &LogConfig::default()).unwrap();
+    for _ in 0..50 {
+        settle(&manager, &append(&partition, b"by group commit", Durability::Flushed));
+    }
+    let refused =
+        "has no commit journal, and syncs each segment: make journal: it takes 131072 bytes, and the disk has less";
+    manager.poll();
+    assert_eq!(*events.lock().unwrap(), [refused]);
+    assert!(manager.prepare().is_err_and(|error| error.to_string().ends_with("and the disk has less")));
+    let touched = disk.trace().into_iter().filter(|line| line.contains("journal"));
+    assert!(touched.clone().all(|line| line.contains("open journal/ring") || line.contains("list")), "{touched:?}");
+    disk.heal();
+    manager.prepare().unwrap();
+    settle(&manager, &append(&partition, b"by the journal", Durability::Flushed));
+    assert_eq!(partition.lag().journal_offsets, 1);
+    manager.poll();
+    assert_eq!(events.lock().unwrap().last().unwrap(), "has a commit journal of 131072 bytes");
+}
+
+#[test]
 fn checkpoint_of_one_directory_that_fails_leaves_out_no_other() {
     let disks = [SimDisk::new(1), SimDisk::new(2)];
     let storages = disks.iter().map(|disk| Arc::new(disk.clone()) as Arc<dyn Storage>).collect();
@@ -719,9 +746,7 @@ fn partitions_that_could_not_be_created_are_created_later_and_durably() {
             }
             let partitions = match created {
                 Ok(partitions) if !sync_failed => partitions,
-                _ => {
-                    names.iter().map(|name| manager.get_or_create(name, &LogConfig::default()).unwrap()).collect()
-                }
+                _ => names.iter().map(|name| manager.get_or_create(name, &LogConfig::default()).unwrap()).collect(),
             };
             partitions.iter().for_each(|it| settle(&manager, &append(it, b"kept", Durability::Flushed)));
             let found = on(&disk.crash_image(Crash::LoseAllUnsynced), polled());

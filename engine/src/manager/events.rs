@@ -25,7 +25,8 @@ pub enum Event {
         /// Bytes of its file.
         bytes: u64,
     },
-    /// The commit journal could not be made: flushed appends are made durable by group commit, and it is tried again.
+    /// The commit journal could not be made: flushed appends are made durable by group commit, and it is tried again
+    /// with the first one that comes ten seconds later. Told once for each cause.
     JournalRefused {
         /// Why.
         cause: String,

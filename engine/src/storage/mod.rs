@@ -372,6 +372,11 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// What the disk says; then nothing is known about what was not synced before.
     fn sync_all(&self) -> Result<(), StorageError>;
 
+    /// Bytes that files of the directory can still take, as far as the file system tells; `None`, the default, where it does not.
+    fn free_bytes(&self) -> Option<u64> {
+        None
+    }
+
     /// The files that are kept open between uses, and how many may be. `None`, the default, keeps every file open.
     fn open_files(&self) -> Option<&Arc<OpenFiles>> {
         None

@@ -27,6 +27,7 @@ use nix::{
     libc,
     sys::{
         stat::{FileStat, Mode, fstat, fstatat, futimens, mkdirat},
+        statvfs::fstatvfs,
         time::TimeSpec,
         uio::{pread, pwrite},
     },
@@ -233,6 +234,11 @@ impl Storage for Posix {
 
     fn open_files(&self) -> Option<&Arc<OpenFiles>> {
         Some(&self.open_files)
+    }
+
+    fn free_bytes(&self) -> Option<u64> {
+        let found = fstatvfs(&self.root).ok()?;
+        Some(found.blocks_available().saturating_mul(found.fragment_size()))
     }
 
     fn sync_all(&self) -> Result<(), StorageError> {

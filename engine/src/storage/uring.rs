@@ -189,6 +189,10 @@ impl Storage for Uring {
         self.posix.open_direct(path)
     }
 
+    fn free_bytes(&self) -> Option<u64> {
+        self.posix.free_bytes()
+    }
+
     fn sync_all(&self) -> Result<(), StorageError> {
         self.posix.sync_all()
     }

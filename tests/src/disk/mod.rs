@@ -349,6 +349,10 @@ impl Storage for SimDisk {
         Some(&self.1)
     }
 
+    fn free_bytes(&self) -> Option<u64> {
+        Some(self.state().free())
+    }
+
     fn sync_all(&self) -> Result<(), StorageError> {
         self.state()
             .operate(|_| "sync all".into(), |state, fault| state.sync_all(fault))

@@ -376,7 +376,7 @@ impl State {
         }
     }
 
-    fn free(&self) -> u64 {
+    pub(super) fn free(&self) -> u64 {
         let used = || self.files.values().map(SimFile::used).sum::<u64>();
         self.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(used()))
     }

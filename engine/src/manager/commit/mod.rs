@@ -5,6 +5,7 @@
 //! [`Committer::step_sync`] makes the journal, runs group commits, ends rolls, and frees room in the journal. Keeps: after the first
 //! failed write or sync of the journal nothing of the directory is acknowledged any more.
 
+mod making;
 mod memory;
 mod pieces;
 mod rolls;
@@ -79,8 +80,8 @@ pub(super) struct Committer {
     /// The journal's mark when the upkeep last looked.
     seen_mark: AtomicU64,
     journal: OnceLock<Arc<Journal>>,
-    /// Guards the making of the journal.
-    making: Mutex<()>,
+    /// Guards the making of the journal, and how it failed the last time.
+    making: Mutex<Option<making::Refused>>,
     /// The writer of the journal, for the threads that step it.
     turns: Turns<Writer>,
     /// Guards the pieces that wait to be written; held for a few instructions.
@@ -127,7 +128,7 @@ impl Committer {
             seen_mark: AtomicU64::new(0),
             options: options.clone(),
             journal: OnceLock::new(),
-            making: Mutex::new(()),
+            making: Mutex::default(),
             turns: Turns::default(),
             pieces: OnceLock::new(),
             kept: Mutex::default(),

@@ -1,17 +1,16 @@
-//! Making the journal, group commits, and freeing room in the journal.
+//! Group commits, and freeing room in the journal.
 
 use super::{Committer, FREE_FROM};
 use crate::{
     log::LogError,
     manager::{
-        deletion::unique_id,
         events::Event,
         histogram::Recorder,
-        journal::{Journal, JournalOptions},
+        journal::Journal,
         partition::{Begun, Partition},
         waiting::Wakes,
     },
-    storage::{Op, StorageError},
+    storage::Op,
     types::TopicPartition,
 };
 use std::{
@@ -26,8 +25,6 @@ const SPILL_FROM: u64 = 800;
 const SPILL_TO_FREE: u64 = 500;
 /// A checkpoint that frees less of the journal, in thousandths, is put off while it is busy.
 const WORTH_FREEING: u64 = 200;
-/// Writes to the journal in flight, at most.
-const MAX_JOURNAL_WRITES: usize = 4;
 /// Segments synced at once, each with its file open.
 const FILES_AT_ONCE: usize = 256;
 
@@ -42,8 +39,7 @@ impl Committer {
             self.tell_of_room_by_thread(false);
         }
         if asked.journal {
-            // Nothing depends on it yet: group commits go on, and the next append asks again.
-            let _ = self.make_journal();
+            self.make_journal_for_appends();
         }
         if !asked.flushes.is_empty() {
             self.group_commit(&asked.flushes);
@@ -118,37 +114,6 @@ impl Committer {
             self.request(|requests| requests.checkpoint_anyway = true);
         }
         self.tell_of_room(true);
-    }
-
-    /// Makes the journal, if there is none and there is to be one.
-    pub(in crate::manager) fn make_journal(&self) -> Result<(), StorageError> {
-        let _guard = self.making.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.journal.get().is_some() || self.options.journal_bytes == 0 {
-            return Ok(());
-        }
-        let options = JournalOptions {
-            bytes: self.options.journal_bytes,
-            block_bytes: self.options.journal_block_bytes,
-            in_flight: self.options.journal_writes.clamp(1, MAX_JOURNAL_WRITES),
-        };
-        match Journal::create(&self.storage, unique_id(), options, &self.metrics, self.turns.sleeper()) {
-            Ok((journal, writer)) => {
-                let is_first = self.pieces.set(writer.pieces()).is_ok() && self.journal.set(journal).is_ok();
-                debug_assert!(is_first, "it is made once");
-                self.turns.put(writer);
-                self.events.note(Event::JournalMade { bytes: self.options.journal_bytes });
-                if let Some(cause) = self.storage.ring_refused() {
-                    self.events.note(Event::RingRefused { cause });
-                }
-                Ok(())
-            }
-            Err(error) => {
-                // What is left of it is removed by the next open, too.
-                let _ = Journal::remove(&*self.storage);
-                self.events.note(Event::JournalRefused { cause: error.to_string() });
-                Err(error)
-            }
-        }
     }
 
     /// Moves all work on, on this thread, and tells those who wait for room; whether anything was done.
