@@ -270,6 +270,51 @@ fn manager_campaign(mkfs: &str, size: u64) {
     manager.close().unwrap();
 }
 
+/// A file system that takes no writes until this is dropped.
+struct Frozen(String);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        // Best effort, as for a mount.
+        let _ = run("fsfreeze", &["-u", &self.0]);
+    }
+}
+
+#[test]
+fn disk_that_stands_still_holds_up_nobody_who_only_gathers() {
+    let mount = match Mount::make("mkfs.ext4", 256 << 20) {
+        Ok(mount) => mount,
+        Err(why) => return skip(&why),
+    };
+    let options = ManagerOptions { journal_bytes: 16 << 20, gather_bytes: 8 << 20, ..ManagerOptions::default() };
+    let manager = LogManager::open(&[&mount.path()], options).unwrap();
+    manager.prepare().unwrap();
+    let partition = manager.get_or_create(&orders(0), &LogConfig::default()).unwrap();
+    let now_ms = 1_700_000_000_000;
+    let append = || {
+        let bytes = BatchBuilder::new().record(now_ms, None, Some(&[7; 100])).build().unwrap();
+        let batch = validate(bytes, &ValidationPolicy::from_config(&LogConfig::default()), now_ms).unwrap();
+        partition.try_append_as_leader(batch, AppendAsLeader::new(0, now_ms), Durability::Flushed).unwrap()
+    };
+    append().wait(None).unwrap();
+    let path = mount.path().display().to_string();
+    run("fsfreeze", &["-f", &path]).unwrap();
+    let frozen = Frozen(path);
+    // By then the partition has come to rest, and what it gathered is being written.
+    std::thread::sleep(Duration::from_millis(1500));
+    let (done, is_done) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(|| done.send((append(), partition.flush().unwrap())).unwrap());
+        let appended = is_done.recv_timeout(Duration::from_secs(20));
+        drop(frozen);
+        let (append, flush) = appended.expect("the append waits for the disk");
+        append.wait(None).unwrap();
+        flush.wait(None).unwrap();
+    });
+    drop(partition);
+    manager.close().unwrap();
+}
+
 #[test]
 fn ext4_shut_down_under_a_log_manager_keeps_every_acknowledged_append() {
     manager_campaign("mkfs.ext4", 1 << 30);

@@ -95,7 +95,9 @@ impl Committer {
     pub(in crate::manager) fn tick(&self) {
         let partitions = self.partitions();
         let mut idle = partitions.iter().filter(|partition| partition.is_idle());
-        let rested = idle.try_for_each(|partition| partition.rest());
+        // What is appended meanwhile may bear an earlier mark than it has to.
+        let now = self.journal.get().map_or(0, |journal| journal.mark());
+        let rested = idle.try_for_each(|partition| partition.rest(now));
         // While it is written the checkpoints are asked for by how full it is.
         let rests = |journal: &Journal| self.seen_mark.swap(journal.mark(), Ordering::Relaxed) == journal.mark();
         let is_left_over = self.journal.get().is_some_and(|journal| rests(journal) && journal.fill_per_mille() > 0);
@@ -194,7 +196,7 @@ impl Committer {
         for partition in &partitions {
             let Some(oldest) = partition.oldest_mark() else { continue };
             if oldest < must_reach && is_short {
-                partition.rest()?;
+                partition.rest(now)?;
             } else if oldest < must_reach {
                 partition.spill_before(must_reach, now)?;
             }

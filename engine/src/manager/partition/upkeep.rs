@@ -54,8 +54,10 @@ impl Partition {
         }
     }
 
-    /// Writes everything to the segment's file and lets go of the memory, if nothing is being appended right now.
-    pub(in crate::manager) fn rest(&self) -> Result<(), LogError> {
+    /// Writes everything to the segment's file and lets go of the memory, if nothing is being appended right now; `now` is the
+    /// mark of frames that are added now. A disk that stands still meanwhile holds up nobody who appends.
+    pub(in crate::manager) fn rest(&self, now: u64) -> Result<(), LogError> {
+        self.spill_before(u64::MAX, now)?;
         match self.try_lock() {
             Some(mut guard) => guard.as_mut().map_or(Ok(()), |state| state.log.spill()),
             None => Ok(()),
