@@ -580,6 +580,55 @@ fn full_disk_met_by_an_append_that_does_not_gather_is_no_failure_either() {
 }
 
 #[test]
+fn retention_frees_space_on_a_full_disk() {
+    let disk = SimDisk::new(8);
+    let by_clock = ManagerOptions { directory: DirectoryOptions { now_ms: None, ..options().directory }, ..polled() };
+    let manager = on(&disk, by_clock);
+    let config = |retention: &str| {
+        let small = [("internal.segment.bytes", "2000"), ("file.delete.delay.ms", "0"), ("retention.bytes", retention)];
+        LogConfig::from_properties(small).unwrap()
+    };
+    let names = [orders(0), orders(1)];
+    let partitions = manager.get_or_create_all(&names, &config("-1")).unwrap();
+    manager.prepare().unwrap();
+    for epoch in 0..8 {
+        for partition in &partitions {
+            let durability = if epoch % 2 == 0 { Durability::Flushed } else { Durability::Written };
+            let leader = AppendAsLeader::new(epoch, NOW_MS);
+            settle(&manager, &partition.append_as_leader(batch(&[1; 1500]), leader, durability).unwrap());
+            manager.poll();
+        }
+    }
+    manager.checkpoint().unwrap();
+    let used = |disk: &SimDisk| disk.files().values().map(Vec::len).sum::<usize>();
+    disk.set_capacity(Some(u64::try_from(used(&disk)).unwrap()));
+    let before = used(&disk);
+    assert_eq!(partitions[0].reader().segments().unwrap().len(), 8);
+    for partition in &partitions {
+        partition.with(|log| log.set_config(config("2500"))).unwrap();
+    }
+    let done = manager.apply_retention();
+    assert!(done.failed.is_empty() && done.removed.len() == 2, "{done:?}");
+    assert!(done.removed.iter().all(|(_, removed)| removed.len() > 5), "{done:?}");
+    drop(manager.apply_retention());
+    assert!(used(&disk) < before - 15_000, "{before} bytes before, {} now", used(&disk));
+    assert!(manager.failed_directories().is_empty());
+    let starts: Vec<_> = partitions.iter().map(|partition| partition.offsets().log_start).collect();
+    // A crash now, of which the disk has what it was made to have.
+    for crash in [Crash::LoseAllUnsynced, Crash::KeepAll, Crash::Random(5)] {
+        let image = disk.crash_image(crash);
+        image.heal();
+        let found = on(&image, polled());
+        for (name, start) in names.iter().zip(&starts) {
+            let open = found.get_or_create(name, &config("2500")).unwrap();
+            let offsets = open.offsets();
+            assert!(offsets.log_start <= *start && offsets.log_end == 8, "{crash:?}: {offsets:?}");
+            assert_eq!(values(&open, offsets.log_start).len(), usize::try_from(8 - offsets.log_start).unwrap());
+        }
+    }
+}
+
+#[test]
 fn journal_for_which_there_is_no_space_is_not_begun() {
     let disk = SimDisk::new(8);
     disk.set_capacity(Some(100 << 10));

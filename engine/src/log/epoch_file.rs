@@ -56,6 +56,19 @@ impl Log {
         Ok(())
     }
 
+    /// Goes by epochs that lack the oldest ones, whose records are gone. Where the disk has no space the file keeps those until it
+    /// is next written: they say nothing of records that are there.
+    pub(super) fn drop_oldest_epochs(&mut self, epochs: EpochCache) -> Result<(), LogError> {
+        match self.publish_epochs(epochs.clone()) {
+            Err(LogError::DiskFull(_)) => {
+                self.epoch_file.is_behind = true;
+                self.note_epochs(epochs);
+                Ok(())
+            }
+            published => published,
+        }
+    }
+
     fn note_epochs(&mut self, epochs: EpochCache) {
         self.latest_epoch = epochs.entries().last().copied();
         self.shared.write().epochs = epochs;

@@ -29,12 +29,13 @@ impl Log {
     /// As [`Log::flush`].
     pub fn flush_up_to(&mut self, offset: Offset) -> Result<(), LogError> {
         self.check_writable()?;
-        self.end_roll()?;
         let offset = offset.min(self.shared.read().log_end.offset);
         if self.shared.read().recovery_point < offset {
+            self.end_roll()?;
             let active = self.active()?;
             active.sync().map_err(|error| self.sync_failed(error))?;
-            self.shared.write().recovery_point = offset;
+            let mut view = self.shared.write();
+            view.recovery_point = view.recovery_point.max(offset);
         }
         Ok(())
     }

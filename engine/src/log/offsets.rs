@@ -83,7 +83,7 @@ impl Log {
         self.flush_up_to(offset)?;
         let mut epochs = self.shared.read().epochs.clone();
         if epochs.truncate_from_start(offset) {
-            self.publish_epochs(epochs)?;
+            self.drop_oldest_epochs(epochs)?;
         }
         let mut view = self.shared.write();
         view.log_start = offset;

@@ -163,27 +163,39 @@ impl Log {
         if let Some(rolling_from) = self.rolling_from()? {
             expired.retain(|segment| segment.base_offset < rolling_from);
         }
+        let is_last = |segment: &ExpiredSegment| self.shared.read().segments().higher(segment.base_offset).is_none();
+        if expired.last().is_some_and(is_last) {
+            match self.roll(now_ms) {
+                // What lies before it can go all the same, and makes space.
+                Err(LogError::DiskFull(_)) if expired.len() > 1 => drop(expired.pop()),
+                rolled => drop(rolled?),
+            }
+        }
         let Some(last) = expired.last() else {
             return Ok(expired);
         };
-        if self.shared.read().segments().higher(last.base_offset).is_none() {
-            self.roll(now_ms)?;
-        }
         let segments = self.shared.read().segments().clone();
         let Some(first_kept) = segments.higher(last.base_offset).map(|segment| segment.base_offset()) else {
             return Ok(Vec::new());
         };
         self.increment_log_start_offset(first_kept)?;
         let gone: Vec<_> = segments.below(first_kept).iter().map(Arc::clone).collect();
-        // A crash may keep an older name and lose a newer one: nobody reads below the log start.
-        if gone.len() > 1 {
-            self.checkpoints.raise_log_start(&self.shared.partition, first_kept)?;
-        }
+        // A crash may keep an older name and lose a newer one: nobody reads below the log start. Without space to say so, they go
+        // one after the other.
+        let at_once = match gone.len() {
+            1 => 1,
+            all => match self.checkpoints.raise_log_start(&self.shared.partition, first_kept) {
+                Err(LogError::Storage(error)) if error.is_disk_full() => 1,
+                raised => raised.map(|()| all)?,
+            },
+        };
         self.forget_segments(&segments, &gone);
-        for segment in &gone {
-            self.retire_segment(segment, false, now_ms).map_err(|error| self.poison(error))?;
+        for some in gone.chunks(at_once.max(1)) {
+            for segment in some {
+                self.retire_segment(segment, false, now_ms).map_err(|error| self.poison(error))?;
+            }
+            self.storage().sync_dir(&self.dir).map_err(|error| self.poison(error))?;
         }
-        self.storage().sync_dir(&self.dir).map_err(|error| self.poison(error))?;
         Ok(expired)
     }
 
