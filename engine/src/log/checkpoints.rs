@@ -105,6 +105,7 @@ impl Checkpoints {
     /// # Errors
     /// [`LogError::Storage`]; a file is then as before or as wanted.
     pub fn retain(&self, keep: impl Fn(&TopicPartition) -> bool) -> Result<(), LogError> {
+        self.maps().touched.retain(&keep);
         self.change_each(|offsets| {
             let before = offsets.len();
             offsets.retain(|partition, _| keep(partition));

@@ -23,7 +23,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What a log manager does for its logs by itself, with two threads for each directory, one of which compacts; see [`crate::ManagerOptions`].
+/// What a log manager does for its logs by itself, with a thread for each directory and one
+/// more that compacts; see [`crate::ManagerOptions`].
 /// [`Event`]s tell what was done and what failed.
 ///
 /// ```
@@ -216,7 +217,7 @@ impl Directory {
 #[derive(Debug)]
 pub(super) struct Maintainer {
     is_ended: Arc<AtomicBool>,
-    threads: [JoinHandle<()>; 2],
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl Maintainer {
@@ -236,8 +237,10 @@ impl Maintainer {
             };
             spawn(format!("duramen-{name}-{number}"), &directory.committer, move |_| rounds.run(tasks))
         };
-        let upkeep = start("upkeep", &[Task::Retention, Task::Checkpoint, Task::Producers]);
-        let threads = [upkeep, start("clean", &[Task::Cleaning])];
+        let mut threads = vec![start("upkeep", &[Task::Retention, Task::Checkpoint, Task::Producers])];
+        if wanted.cleaner.is_some() {
+            threads.push(start("clean", &[Task::Cleaning]));
+        }
         Self { is_ended, threads }
     }
 

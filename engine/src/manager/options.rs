@@ -54,8 +54,8 @@ pub struct ManagerOptions {
     /// Who moves the work on.
     pub background: Background,
     /// Bytes of the commit journal of a directory; 0 goes without, and flushed appends are made durable by group commit:
-    /// one sync of each segment concerned, all at once. So does a disk that has less space. It bounds what a recovery has to replay. At most 64 GiB; a small one is
-    /// made as large as a few writes.
+    /// one sync of each segment concerned, all at once. So it is on a disk that has less space. It bounds what a recovery has to
+    /// replay. At most 64 GiB; a small one is made as large as a few writes.
     pub journal_bytes: u64,
     /// Bytes that one write to the journal has at most, unless a single append is larger. At most 64 MiB, and a quarter of the
     /// journal counts where that is less.
