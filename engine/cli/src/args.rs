@@ -71,7 +71,7 @@ pub(crate) struct Circumstances {
 /// Show segments, offsets, producers, transactions, epochs, snapshots and health of a directory, one screen a partition.
 ///
 /// Writes nothing and takes no lock, and works beside a running broker. Offsets are those that opening the directory now
-/// would find; of the topic's configuration, which is not in the directory, only --set is known.
+/// would find, but for what a commit journal alone has; of the topic's configuration, which is not in the directory, only --set is known.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  duramen info /var/lib/kafka/orders-0 --set cleanup.policy=compact")]
 pub(crate) struct InfoArgs {

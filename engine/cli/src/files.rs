@@ -128,6 +128,15 @@ pub(crate) fn checkpointed(home: &Path, file: &str, partition: &TopicPartition) 
     Ok(offsets.get(partition).copied())
 }
 
+/// Says so where a commit journal may have batches that no segment has.
+pub(crate) fn warn_of_journal(home: &Path) {
+    if home.join(names::JOURNAL).exists() {
+        eprintln!(
+            "duramen: the directory has a commit journal: what is in it alone is not seen before an open replays it"
+        );
+    }
+}
+
 fn holds_segments(dir: &Path) -> Result<bool, Failure> {
     Ok(entries(dir)?.iter().any(|(name, _)| matches!(FileName::parse(name), FileName::Segment { .. })))
 }

@@ -26,6 +26,7 @@ pub(crate) fn run(args: &InfoArgs) -> Result<ExitCode, Failure> {
     let is_partition = matches!(partitions.as_slice(), [(_, path)] if path == &args.dir);
     let absolute = args.dir.canonicalize().map_err(Failure::at(args.dir.display()))?;
     let home = if is_partition { absolute.parent().unwrap_or(&absolute) } else { &args.dir };
+    files::warn_of_journal(home);
     let mut info = Info { out: Output::new(), args, home, config };
     if !args.json {
         let clean = home.join(names::CLEAN_SHUTDOWN).exists();

@@ -13,6 +13,7 @@ mod files;
 mod frozen;
 mod info;
 mod output;
+mod owner;
 mod read;
 mod recover;
 mod retain;

@@ -37,12 +37,8 @@ pub(crate) fn run(args: &ReadArgs) -> Result<ExitCode, Failure> {
         }
         IsolationLevel::ReadCommitted => Some(Committed::of(&args.partition)?),
     };
-    if let Some((home, _)) = place(&args.partition)?
-        && home.join(names::JOURNAL).exists()
-    {
-        eprintln!(
-            "duramen: the directory has a commit journal: what is in it alone is not read before an open replays it"
-        );
+    if let Some((home, _)) = place(&args.partition)? {
+        files::warn_of_journal(&home);
     }
     let left = args.max.unwrap_or(u64::MAX);
     let mut reader = Reader { args, out: Output::new(), left, next_offset: start(args)?, committed };

@@ -106,6 +106,23 @@ fn indexes_and_state_that_do_not_fit_the_log_are_named() {
 }
 
 #[test]
+fn damaged_checkpoint_and_an_emptied_time_index_are_named() {
+    let home = TempDir::new().unwrap();
+    let partition = home.path().join("harmed-0");
+    let small = ["--batch", "1", "--set", "internal.segment.bytes=2000"];
+    append(&partition, &"some text to be harmed\n".repeat(100), &small);
+    let path = home.path().to_str().unwrap();
+    assert!(ok(&["verify", path]).contains("no finding"));
+    fs::write(home.path().join("recovery-point-offset-checkpoint"), [0xff; 40]).unwrap();
+    fs::write(partition.join("00000000000000000000.timeindex"), []).unwrap();
+    let verify = duramen(&["verify", path]);
+    assert_eq!(verify.status.code(), Some(1));
+    let said = text(&verify.stdout);
+    assert!(said.contains("recovery-point-offset-checkpoint: ") && said.contains("2 findings"), "{said}");
+    assert!(said.contains("harmed-0/00000000000000000000.timeindex: the last entry should have timestamp"), "{said}");
+}
+
+#[test]
 fn following_prints_what_is_appended_later() {
     let home = TempDir::new().unwrap();
     let partition = home.path().join("followed-0");

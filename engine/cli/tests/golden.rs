@@ -5,7 +5,8 @@ mod common;
 
 use common::{Golden, duramen, golden_names, json, ok, text, tree};
 use duramen::{
-    AppendAsLeader, LogConfig, LogDirectory, TopicPartition, ValidationPolicy, format::builder::BatchBuilder, validate,
+    AppendAsLeader, Durability, HighWatermarkPolicy, LogConfig, LogDirectory, LogManager, Maintenance, ManagerOptions,
+    TopicPartition, ValidationPolicy, format::builder::BatchBuilder, validate,
 };
 use serde_json::{Value, json};
 use std::{
@@ -14,6 +15,7 @@ use std::{
     path::Path,
     sync::atomic::{AtomicBool, Ordering},
     thread,
+    time::Duration,
 };
 use tempfile::TempDir;
 
@@ -239,8 +241,9 @@ fn info_and_dry_runs_work_beside_a_writer() {
             }
         });
         let path = home.path().to_str().unwrap();
-        let commands: [&[&str]; 3] = [
+        let commands: [&[&str]; 4] = [
             &["info", path, "--json"],
+            &["verify", path, "--json"],
             &["retain", path, "--dry-run", "--json", "--set", "retention.ms=0"],
             &["compact", path, "--dry-run", "--json", "--partition", "busy-0"],
         ];
@@ -251,6 +254,68 @@ fn info_and_dry_runs_work_beside_a_writer() {
             assert!(output.status.success() && !said.contains("\"error\":\""), "{said}{}", text(&output.stderr));
         }
     });
+}
+
+/// Through a log manager, whose appends gather, and are cleaned and removed beside.
+#[test]
+fn verify_finds_nothing_beside_a_log_manager() {
+    let home = TempDir::new().unwrap();
+    let often = Duration::from_millis(20);
+    let maintenance = Maintenance {
+        retention_interval: often,
+        checkpoint_interval: often,
+        cleaner_backoff: often,
+        ..Maintenance::default()
+    };
+    let options = ManagerOptions {
+        journal_bytes: 4 << 20,
+        piece_bytes: 4096,
+        maintenance: Some(maintenance),
+        high_watermark: HighWatermarkPolicy::LogEnd,
+        ..ManagerOptions::default()
+    };
+    let manager = LogManager::open(&[home.path()], options).unwrap();
+    manager.prepare().unwrap();
+    let properties = |policy| {
+        let properties = [
+            ("internal.segment.bytes", "20000"),
+            ("retention.bytes", "100000"),
+            ("cleanup.policy", policy),
+            ("file.delete.delay.ms", "0"),
+        ];
+        LogConfig::from_properties(properties).unwrap()
+    };
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in (0..1_000_000_i64).take_while(|_| !done.load(Ordering::Relaxed)) {
+                for (topic, policy) in [("kept", "delete"), ("cleaned", "compact"), ("comes-and-goes", "delete")] {
+                    let config = properties(policy);
+                    let name = TopicPartition::new(topic, 0).unwrap();
+                    let partition = manager.get_or_create(&name, &config).unwrap();
+                    let now_ms = 1_700_000_000_000 + n;
+                    let key = (n % 50).to_string();
+                    let bytes =
+                        BatchBuilder::new().record(now_ms, Some(key.as_bytes()), Some(&[7; 900])).build().unwrap();
+                    let batch = validate(bytes, &ValidationPolicy::from_config(&config), now_ms).unwrap();
+                    let leader = AppendAsLeader::new(0, now_ms);
+                    partition.append_as_leader(batch, leader, Durability::Flushed).unwrap().wait(None).unwrap();
+                    if topic == "comes-and-goes" && n % 300 == 299 {
+                        manager.delete(&name).unwrap();
+                    }
+                }
+            }
+        });
+        let path = home.path().to_str().unwrap();
+        let outputs: Vec<_> = (0..8).map(|_| duramen(&["verify", path, "--json"])).collect();
+        done.store(true, Ordering::Relaxed);
+        for output in outputs {
+            assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
+        }
+    });
+    manager.close().unwrap();
+    let said = ok(&["verify", home.path().to_str().unwrap()]);
+    assert!(said.contains("no finding") && !said.contains("owner"), "{said}");
 }
 
 /// Appends, rolls, removes old segments and writes checkpoints.
