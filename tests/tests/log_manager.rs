@@ -582,6 +582,14 @@ fn full_disk_met_by_an_append_that_does_not_gather_is_no_failure_either() {
 
 #[test]
 fn retention_frees_space_on_a_full_disk() {
+    assert_eq!(retention_on_a_full_disk(None), None);
+    // Nor has the disk space for other names.
+    let renames = (0..).map_while(|at| retention_on_a_full_disk(Some(at))).filter(|name| name.contains("rename"));
+    assert!(renames.count() > 10);
+}
+
+/// With another refusal of the disk at this operation; which that was.
+fn retention_on_a_full_disk(refused: Option<u64>) -> Option<String> {
     let disk = SimDisk::new(8);
     let by_clock = ManagerOptions { directory: DirectoryOptions { now_ms: None, ..options().directory }, ..polled() };
     let manager = on(&disk, by_clock);
@@ -608,8 +616,14 @@ fn retention_frees_space_on_a_full_disk() {
     for partition in &partitions {
         partition.with(|log| log.set_config(config("2500"))).unwrap();
     }
+    let begin = disk.operations();
+    refused.inspect(|at| disk.fail_at(begin + at, Fault::Error(nix::errno::Errno::ENOSPC)));
     let done = manager.apply_retention();
-    assert!(done.failed.is_empty() && done.removed.len() == 2, "{done:?}");
+    let operation = refused.and_then(|at| disk.trace().get(usize::try_from(begin + at).unwrap()).cloned());
+    if operation.as_ref().is_some_and(|operation| !operation.contains("rename")) {
+        return operation;
+    }
+    assert!(done.failed.is_empty() && done.removed.len() == 2, "{operation:?}: {done:?}");
     assert!(done.removed.iter().all(|(_, removed)| removed.len() > 5), "{done:?}");
     drop(manager.apply_retention());
     assert!(used(&disk) < before - 15_000, "{before} bytes before, {} now", used(&disk));
@@ -626,6 +640,64 @@ fn retention_frees_space_on_a_full_disk() {
             assert!(offsets.log_start <= *start && offsets.log_end == 8, "{crash:?}: {offsets:?}");
             assert_eq!(values(&open, offsets.log_start).len(), usize::try_from(8 - offsets.log_start).unwrap());
         }
+    }
+    operation
+}
+
+#[test]
+fn deletion_on_a_disk_too_full_for_another_name_removes_the_partition_at_once() {
+    let disk = SimDisk::new(8);
+    let manager = on(&disk, polled());
+    let names = [orders(0), orders(1), orders(2)];
+    let partitions = manager.get_or_create_all(&names, &LogConfig::default()).unwrap();
+    manager.prepare().unwrap();
+    partitions.iter().for_each(|partition| settle(&manager, &append(partition, b"gathered", Durability::Flushed)));
+    let used: usize = disk.files().values().map(Vec::len).sum();
+    disk.set_capacity(Some(u64::try_from(used).unwrap()));
+    disk.fail_next("rename orders-1", Fault::Error(nix::errno::Errno::ENOSPC));
+    manager.delete_all(&names[..2]).unwrap();
+    assert_eq!(manager.partitions(), names[2..]);
+    assert!(disk.list(std::path::Path::new("orders-1")).unwrap_err().is_not_found());
+    assert!(manager.failed_directories().is_empty());
+    let image = disk.crash_image(Crash::LoseAllUnsynced);
+    image.heal();
+    let found = on(&image, polled());
+    assert_eq!(found.partitions(), names[2..]);
+    assert_eq!(values(&found.get_or_create(&names[2], &LogConfig::default()).unwrap(), 0), [b"gathered"]);
+}
+
+#[test]
+fn retention_beside_rolls_keeps_the_epochs_and_fails_nothing() {
+    for round in 0..6_u64 {
+        let home = tempfile::tempdir().unwrap();
+        let open = || LogManager::open(&[home.path()], ManagerOptions { now_ms: Some(NOW_MS), ..options() }).unwrap();
+        let manager = open();
+        manager.prepare().unwrap();
+        let small = [("internal.segment.bytes", "4000"), ("retention.bytes", "20000"), ("file.delete.delay.ms", "0")];
+        let config = LogConfig::from_properties(small).unwrap();
+        let partition = manager.get_or_create(&orders(0), &config).unwrap();
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for number in 0..300 + i32::try_from(round).unwrap() {
+                    let leader = AppendAsLeader::new(number / 7, NOW_MS);
+                    let append = partition.append_as_leader(batch(&[1; 400]), leader, Durability::Flushed).unwrap();
+                    append.wait(None).unwrap();
+                }
+                done.store(true, std::sync::atomic::Ordering::Relaxed);
+            });
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                let retained = manager.apply_retention();
+                assert!(retained.failed.is_empty(), "{retained:?}");
+                std::thread::sleep(Duration::from_millis(1 + round));
+            }
+        });
+        assert!(partition.offsets().log_start > 0 && manager.failed_directories().is_empty());
+        let before = partition.reader().leader_epochs();
+        drop(partition);
+        manager.close().unwrap();
+        let again = open();
+        assert_eq!(again.get_or_create(&orders(0), &config).unwrap().reader().leader_epochs(), before);
     }
 }
 

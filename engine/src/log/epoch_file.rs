@@ -46,8 +46,9 @@ impl Log {
         Ok(())
     }
 
-    /// Writes epochs durably, and goes by them.
+    /// Writes epochs durably, and goes by them. A roll under way, which writes the file as well, is ended first.
     pub(super) fn publish_epochs(&mut self, epochs: EpochCache) -> Result<(), LogError> {
+        self.end_roll()?;
         let bytes = checkpoint::encode_epochs(epochs.entries());
         let path = self.dir.join(names::LEADER_EPOCH_CHECKPOINT);
         storage::write_atomically(self.storage(), &path, &bytes).map_err(SegmentError::from)?;
@@ -56,16 +57,18 @@ impl Log {
         Ok(())
     }
 
-    /// Goes by epochs that lack the oldest ones, whose records are gone. Where the disk has no space the file keeps those until it
-    /// is next written: they say nothing of records that are there.
+    /// Goes by epochs that lack the oldest ones, whose records are gone. Where the disk has no space, or a roll is about to write
+    /// the file, that keeps those until it is next written: they say nothing of records that are there.
     pub(super) fn drop_oldest_epochs(&mut self, epochs: EpochCache) -> Result<(), LogError> {
-        match self.publish_epochs(epochs.clone()) {
-            Err(LogError::DiskFull(_)) => {
+        let is_rolling = self.shared.read().roll.as_ref().is_some_and(|roll| !roll.is_done());
+        let published = if is_rolling { None } else { Some(self.publish_epochs(epochs.clone())) };
+        match published {
+            None | Some(Err(LogError::DiskFull(_))) => {
                 self.epoch_file.is_behind = true;
                 self.note_epochs(epochs);
                 Ok(())
             }
-            published => published,
+            Some(published) => published,
         }
     }
 

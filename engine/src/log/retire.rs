@@ -43,13 +43,14 @@ impl Log {
         self.retire_file(self.dir.join(names::snapshot(offset)), now_ms)
     }
 
-    /// A derived file that is not there never was.
+    /// A derived file that is not there never was. Where a full disk has no space for another name the file goes at once.
     fn retire_file(&mut self, path: PathBuf, now_ms: Timestamp) -> Result<(), LogError> {
         let retired = retired_name(&path);
         match self.storage().rename(&path, &retired) {
             Err(error) if error.is_not_found() && path.extension().is_none_or(|extension| extension != "log") => {
                 return Ok(());
             }
+            Err(error) if error.is_disk_full() => return Ok(remove_if_there(self.storage(), &path)?),
             renamed => renamed?,
         }
         let delay_ms = i64::try_from(self.config().file_delete_delay_ms).unwrap_or(i64::MAX);

@@ -7,10 +7,11 @@
 use super::{LogDirectory, OpenError};
 use crate::{
     format::{
-        names::{DirectoryKind, DirectoryName},
+        names::{DirectoryKind, DirectoryName, FileName},
         uuid::Uuid,
     },
     log::removal::remove_directory,
+    storage::Entry,
     types::{Timestamp, TopicPartition},
 };
 use std::{
@@ -84,9 +85,16 @@ impl LogDirectory {
         moved
     }
 
+    /// Whether nothing but files of a log lies in a directory.
+    fn is_all_ours(&self, dir: &Path) -> Result<bool, OpenError> {
+        let is_ours = |entry: &Entry| FileName::parse(&entry.name.to_string_lossy()) != FileName::Foreign;
+        Ok(self.storage.list(dir)?.iter().all(is_ours))
+    }
+
     /// Steps, and what the next open finds after each: renamed one after the other and the directory synced (those partitions
     /// are gone; what the checkpoints still say of them is dropped); checkpoints written, if there is space (nothing). `moved`
-    /// gets the names of the directories that were renamed, also where it fails afterwards.
+    /// gets the names of the directories that were renamed, also where it fails afterwards. On a disk too full for another name
+    /// the files of a deleted partition are removed instead, the oldest first (a part of it).
     fn move_away(
         &mut self,
         partitions: &[TopicPartition],
@@ -103,12 +111,19 @@ impl LogDirectory {
                 continue;
             }
             self.logs.remove(partition);
+            let dir = PathBuf::from(partition.to_string());
             let name = PathBuf::from(DirectoryName::format(partition, kind, unique_id()));
-            renamed = self.storage.rename(Path::new(&partition.to_string()), &name);
-            if renamed.is_err() {
-                break;
+            match self.storage.rename(&dir, &name) {
+                Ok(()) => moved.push(name),
+                // There is no space for another name.
+                Err(error) if error.is_disk_full() && kind == DirectoryKind::Delete && self.is_all_ours(&dir)? => {
+                    remove_directory(&*self.storage, &dir)?;
+                }
+                Err(error) => {
+                    renamed = renamed.and(Err(error));
+                    continue;
+                }
             }
-            moved.push(name);
             gone.insert(partition);
         }
         if let Err(error) = self.storage.sync_dir(Path::new("")) {
