@@ -152,6 +152,7 @@ struct Level {
     descriptors: usize,
     threads: usize,
     heap_bytes: usize,
+    /// With what the ledgers take.
     resident_bytes: u64,
 }
 
@@ -161,12 +162,14 @@ impl Level {
         // Workers of the kernel's rings linger for a while.
         let own = tasks
             .filter(|task| fs::read_to_string(task.path().join("comm")).is_ok_and(|name| !name.starts_with("iou-")));
+        heap::trim();
         let pages = fs::read_to_string("/proc/self/statm").unwrap();
+        let ledger_bytes = ledgers.iter().map(Ledger::bytes).sum();
         let resident: u64 = pages.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap();
         Self {
             descriptors: fs::read_dir("/proc/self/fd").unwrap().count(),
             threads: own.count(),
-            heap_bytes: heap::live_bytes().saturating_sub(ledgers.iter().map(Ledger::bytes).sum()),
+            heap_bytes: heap::live_bytes().saturating_sub(ledger_bytes),
             resident_bytes: resident * 4096,
         }
     }

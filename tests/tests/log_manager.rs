@@ -667,6 +667,37 @@ fn deletion_on_a_disk_too_full_for_another_name_removes_the_partition_at_once() 
 }
 
 #[test]
+fn what_a_deleted_partition_gathered_on_a_full_disk_is_written_nowhere() {
+    // Every eighth disk keeps two files open at most: the others are found by their names, or not any more.
+    let disk = SimDisk::new(7);
+    let manager = on(&disk, polled());
+    let names: Vec<_> = (0..6).map(orders).collect();
+    let partitions = manager.get_or_create_all(&names, &LogConfig::default()).unwrap();
+    manager.prepare().unwrap();
+    let used: usize = disk.files().values().map(Vec::len).sum();
+    disk.set_capacity(Some(u64::try_from(used).unwrap() + 9000));
+    let mut flushed = vec![0; names.len()];
+    for number in 0..40 {
+        let (partition, flushed) = (&partitions[number % 6], &mut flushed[number % 6]);
+        let leader = AppendAsLeader::new(0, NOW_MS);
+        if let Ok(append) = partition.append_as_leader(batch(&[1; 1500]), leader, Durability::Flushed) {
+            settle(&manager, &append);
+            *flushed += 1;
+        }
+    }
+    assert!(flushed.iter().sum::<usize>() < 40, "the disk is full");
+    manager.delete_all(&names[..5]).unwrap();
+    for _ in 0..3 {
+        manager.tick();
+        manager.poll();
+        disk.heal();
+    }
+    assert_eq!(manager.failed_directories(), []);
+    append(&partitions[5], b"there is space", Durability::Written);
+    assert_eq!(values(&partitions[5], 0).len(), flushed[5] + 1);
+}
+
+#[test]
 fn retention_beside_rolls_keeps_the_epochs_and_fails_nothing() {
     for round in 0..6_u64 {
         let home = tempfile::tempdir().unwrap();

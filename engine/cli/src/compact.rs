@@ -82,9 +82,15 @@ impl Compaction<'_> {
     fn look(&mut self, target: &Target<'_>, owned: &mut Option<LogDirectory>) -> Result<Vec<Outcome>, Failure> {
         let mut outcomes = Vec::new();
         for (partition, dir) in &target.partitions {
-            if !target.is_named() && holds_keyless(dir)? {
-                self.skip(partition)?;
-                continue;
+            let is_keyless = if target.is_named() { Ok(false) } else { holds_keyless(dir) };
+            match is_keyless {
+                // Its owner has deleted it.
+                Err(_) if !dir.exists() => continue,
+                Ok(true) => {
+                    self.skip(partition)?;
+                    continue;
+                }
+                looked => drop(looked?),
             }
             let verdict = target.with(owned, partition, &self.config, |directory| {
                 let unknown = || OpenError::UnknownPartition { partition: partition.clone() };
@@ -95,6 +101,8 @@ impl Compaction<'_> {
                 Ok(verdict) => {
                     outcomes.push(Outcome { partition: partition.clone(), verdict, cleaned: None, planned: None })
                 }
+                // Its owner has deleted it.
+                Err(_) if !dir.exists() => {}
                 Err(error) => self.fail(partition, &error)?,
             }
         }

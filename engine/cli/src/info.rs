@@ -87,7 +87,11 @@ impl Info<'_> {
         kind: DirectoryKind,
         path: &Path,
     ) -> Result<(), Failure> {
-        let files: Vec<PathBuf> = files::entries(path)?.into_iter().map(|(_, path)| path).collect();
+        let files: Vec<PathBuf> = match files::entries(path) {
+            // Its owner has removed it.
+            Err(_) if !path.exists() => return Ok(()),
+            entries => entries?.into_iter().map(|(_, path)| path).collect(),
+        };
         let bytes = files.iter().filter_map(|path| path.metadata().ok()).map(|found| found.len()).sum();
         let kind = kind_name(kind);
         if self.args.json {
@@ -98,7 +102,11 @@ impl Info<'_> {
     }
 
     fn partition(&mut self, partition: &TopicPartition, dir: &Path) -> Result<(), Failure> {
-        let facts = Facts::gather(self.home, partition, dir, &self.config, &self.args.circumstances)?;
+        let facts = match Facts::gather(self.home, partition, dir, &self.config, &self.args.circumstances) {
+            // Its owner has deleted it.
+            Err(_) if !dir.exists() => return Ok(()),
+            facts => facts?,
+        };
         let name = name_of(dir);
         if self.args.json {
             let kind = DirectoryName::parse(&name).map_or("current", |parsed| kind_name(parsed.kind));

@@ -91,6 +91,8 @@ impl Retention<'_> {
         });
         match rows {
             Ok(segments) => Ok(Some(Outcome { partition: partition.clone(), segments, spared, removed: None })),
+            // Its owner has deleted it.
+            Err(_) if !dir.exists() => Ok(None),
             Err(error) => self.fail(partition, &error).map(|()| None),
         }
     }

@@ -52,8 +52,17 @@ impl Log {
         self.forget_in_journal()
     }
 
-    /// Makes the journal forget the log, of which nothing is wanted any more.
-    pub(crate) fn forget_in_journal(&mut self) -> Result<(), LogError> {
+    /// Makes the journal forget the log, which is about to be deleted: what was gathered goes nowhere any more.
+    pub(crate) fn discard(&mut self) -> Result<(), LogError> {
+        let roll = self.shared.write().roll.take();
+        if let Some(roll) = roll {
+            roll.abandon();
+        }
+        self.active()?.discard();
+        self.forget_in_journal()
+    }
+
+    fn forget_in_journal(&mut self) -> Result<(), LogError> {
         self.checkpoints.forget_in_journal(&self.shared.partition).map_err(|error| self.poison(error))?;
         self.in_journal = false;
         Ok(())

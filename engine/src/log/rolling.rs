@@ -80,6 +80,13 @@ impl Roll {
         self.sealed.oldest_mark().unwrap_or(u64::MAX).min(self.mark)
     }
 
+    /// Nobody takes it further, as the log is about to be deleted. Waits for somebody who does.
+    pub(super) fn abandon(&self) {
+        let _progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        self.sealed.discard();
+        self.is_done.store(true, Ordering::Release);
+    }
+
     /// Takes it further; waits for somebody who does. `None` if it is done.
     pub(crate) fn step(&self) -> Option<RollStep<'_>> {
         let progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);

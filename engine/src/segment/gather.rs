@@ -10,9 +10,28 @@ const SYNC_PAUSE: Duration = Duration::from_micros(200);
 impl Segment {
     /// Claims a full piece of what was gathered, to be written by the caller; `None` if that is not needed any more.
     pub(crate) fn begin_write(&self, start: u64) -> Result<Option<QueuedWrite>, StorageError> {
-        let cached = self.log_to_write()?;
-        let direct = self.opened(|path| self.handles.direct(&*self.storage, path))?;
-        Ok(self.tail.begin_write(start, &direct, &cached))
+        let opened = || {
+            let cached = self.log_to_write()?;
+            Ok((cached, self.opened(|path| self.handles.direct(&*self.storage, path))?))
+        };
+        Ok(self.unless_discarded(opened)?.and_then(|(cached, direct)| self.tail.begin_write(start, &direct, &cached)))
+    }
+
+    /// The file is about to lose its name, and nobody wants what it lacks: nothing is written to it any more.
+    pub(crate) fn discard(&self) {
+        self.tail.discard();
+    }
+
+    /// Opens what is to be written to, unless it is about to go.
+    fn unless_discarded<T>(&self, open: impl FnOnce() -> Result<T, StorageError>) -> Result<Option<T>, StorageError> {
+        if self.tail.is_discarded() {
+            return Ok(None);
+        }
+        match open() {
+            // It has gone meanwhile.
+            Err(_) if self.tail.is_discarded() => Ok(None),
+            opened => opened.map(Some),
+        }
     }
 
     /// Ends a write that was claimed.
@@ -35,7 +54,7 @@ impl Segment {
     /// Writes the gathered pieces whose mark is below `mark` to the file, and gives what is appended to them from now on
     /// the mark `now`. Beside the log's writer, on any thread. Not durable by itself.
     pub(crate) fn spill_before(&self, mark: u64, now: u64) -> Result<(), StorageError> {
-        let log = self.log_to_write()?;
+        let Some(log) = self.unless_discarded(|| self.log_to_write())? else { return Ok(()) };
         let spilled = self.tail.spill_before(&*self.storage, &log, mark, now);
         self.handles.note_write();
         spilled.map_err(|error| self.log_error("append to", error))

@@ -1,4 +1,4 @@
-//! An allocator that counts what is allocated: resident memory tells of fragments too, this only of what nobody gave back.
+//! An allocator that counts what is allocated: resident memory tells of fragments, too, this only of what nobody gave back.
 #![allow(unsafe_code)]
 
 use std::{
@@ -15,6 +15,12 @@ pub struct Heap;
 /// Bytes that are allocated now.
 pub(super) fn live_bytes() -> usize {
     LIVE.load(Ordering::Relaxed)
+}
+
+/// Gives the system back what is free.
+pub(super) fn trim() {
+    // SAFETY: it takes a number, and gives back only what nobody has.
+    unsafe { nix::libc::malloc_trim(0) };
 }
 
 // SAFETY: every call goes to the system's allocator unchanged; only a number is kept beside it.

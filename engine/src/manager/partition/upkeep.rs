@@ -149,7 +149,7 @@ impl Partition {
         let mut guard = self.lock();
         if let Some(state) = guard.as_mut() {
             match state.log.leave_journal() {
-                Err(LogError::DiskFull(_)) if is_deleted => state.log.forget_in_journal()?,
+                Err(LogError::DiskFull(_)) if is_deleted => state.log.discard()?,
                 left => left?,
             }
         }

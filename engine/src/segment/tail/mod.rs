@@ -91,6 +91,8 @@ struct State {
     spills: usize,
     /// Why a write of a piece failed: then none is written any more.
     failed: Option<String>,
+    /// Whether the file is about to go: nothing is written any more.
+    is_discarded: bool,
 }
 
 impl State {
@@ -226,14 +228,27 @@ impl Tail {
 
     /// The lowest mark of bytes that are not in the file.
     pub(crate) fn oldest_mark(&self) -> Option<u64> {
-        self.state().pieces.iter().filter(|piece| !piece.is_in_file()).map(|piece| piece.mark).min()
+        let state = self.state();
+        let missing = state.pieces.iter().filter(|piece| !piece.is_in_file() && !state.is_discarded);
+        missing.map(|piece| piece.mark).min()
+    }
+
+    /// The file is about to go: from now on nothing is written to it. What is in memory stays for readers.
+    pub(crate) fn discard(&self) {
+        self.state().is_discarded = true;
+    }
+
+    /// Whether the file is about to go.
+    pub(crate) fn is_discarded(&self) -> bool {
+        self.state().is_discarded
     }
 
     /// Claims a full piece for a write of the caller's; `None` if somebody else has written or is writing it.
     /// `direct` is the file opened past the page cache.
     pub(crate) fn begin_write(&self, start: u64, direct: &Arc<File>, cached: &Arc<File>) -> Option<QueuedWrite> {
         let mut state = self.state();
-        let piece = state.find(start).filter(|piece| piece.stage == Stage::Full)?;
+        let is_discarded = state.is_discarded;
+        let piece = state.find(start).filter(|piece| piece.stage == Stage::Full && !is_discarded)?;
         piece.stage = Stage::InFlight;
         let whole = !piece.cached_only && start.is_multiple_of(u64::try_from(DIRECT_BYTES).unwrap_or(1));
         let file = Arc::clone(if whole { direct } else { cached });
@@ -268,6 +283,9 @@ impl Tail {
     fn claim_oldest(&self, mark: u64, now: u64) -> io::Result<Option<Claim>> {
         let mut state = self.state();
         loop {
+            if state.is_discarded {
+                return Ok(None);
+            }
             if let Some(why) = &state.failed {
                 return Err(io::Error::other(why.clone()));
             }
