@@ -86,9 +86,9 @@ impl LogDirectory {
     }
 
     /// Whether nothing but files of a log lies in a directory.
-    fn is_all_ours(&self, dir: &Path) -> Result<bool, OpenError> {
+    fn is_all_ours(&self, dir: &Path) -> bool {
         let is_ours = |entry: &Entry| FileName::parse(&entry.name.to_string_lossy()) != FileName::Foreign;
-        Ok(self.storage.list(dir)?.iter().all(is_ours))
+        self.storage.list(dir).is_ok_and(|entries| entries.iter().all(is_ours))
     }
 
     /// Steps, and what the next open finds after each: renamed one after the other and the directory synced (those partitions
@@ -116,8 +116,11 @@ impl LogDirectory {
             match self.storage.rename(&dir, &name) {
                 Ok(()) => moved.push(name),
                 // There is no space for another name.
-                Err(error) if error.is_disk_full() && kind == DirectoryKind::Delete && self.is_all_ours(&dir)? => {
-                    remove_directory(&*self.storage, &dir)?;
+                Err(error) if error.is_disk_full() && kind == DirectoryKind::Delete && self.is_all_ours(&dir) => {
+                    if let Err(error) = remove_directory(&*self.storage, &dir) {
+                        renamed = renamed.and(Err(error));
+                        continue;
+                    }
                 }
                 Err(error) => {
                     renamed = renamed.and(Err(error));

@@ -256,8 +256,15 @@ impl LogManager {
         for (directory, partitions) in self.directories.iter().zip(held).filter(|(_, held)| !held.is_empty()) {
             directory.change(|home| {
                 directory.end_rolls();
-                partitions.iter().try_for_each(|partition| self.close_for_good(directory, partition, true))?;
-                home.delete_all(&partitions)
+                let mut closed = Vec::with_capacity(partitions.len());
+                let all_closed = partitions.into_iter().try_for_each(|partition| {
+                    self.close_for_good(directory, &partition, true)?;
+                    closed.push(partition);
+                    Ok(())
+                });
+                // On a full disk these have let go of what they gathered: they must not stay.
+                let deleted = home.delete_all(&closed);
+                all_closed.and(deleted)
             })?;
         }
         Ok(())
