@@ -911,6 +911,17 @@ fn partitions_that_could_not_be_created_are_created_later_and_durably() {
 }
 
 #[test]
+fn file_in_a_partitions_place_is_an_error_and_no_failure_of_the_directory() {
+    let home = tempfile::tempdir().unwrap();
+    let manager = LogManager::open(&[home.path()], options()).unwrap();
+    std::fs::write(home.path().join("orders-0"), "a file").unwrap();
+    assert!(matches!(manager.get_or_create(&orders(0), &LogConfig::default()), Err(OpenError::Partition { .. })));
+    assert_eq!((manager.failed_directories(), manager.partitions()), (vec![], vec![]));
+    assert_eq!(std::fs::read(home.path().join("orders-0")).unwrap(), b"a file");
+    manager.get_or_create(&orders(1), &LogConfig::default()).unwrap();
+}
+
+#[test]
 fn threads_that_create_the_same_partitions_get_the_same_ones() {
     let homes = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let manager = LogManager::open(&[homes[0].path(), homes[1].path()], options()).unwrap();

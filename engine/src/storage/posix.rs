@@ -190,7 +190,8 @@ impl Storage for Posix {
     }
 
     fn sync_dir(&self, dir: &Path) -> Result<(), StorageError> {
-        self.open_dir(dir).and_then(|fd| Ok(fsync(fd)?)).map_err(named("sync directory", dir))
+        let fd = self.open_dir(dir).map_err(named("open", dir))?;
+        fsync(fd).map_err(io::Error::from).map_err(named("sync directory", dir))
     }
 
     fn len(&self, file: &File) -> io::Result<u64> {
