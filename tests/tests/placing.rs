@@ -65,46 +65,66 @@ fn make_and_delete(manager: &LogManager) {
     again(&|| manager.get_or_create(&old[1], &config).map(drop));
 }
 
+/// Has each operation of each of two disks fail in each of these ways, and finds the disks after each pair of crashes: `run` goes by
+/// a manager and keeps what it learns, `check` gets that and the manager found afterwards, and what happened.
+fn fail_everywhere<T>(
+    faults: &[Fault],
+    crashes: impl Fn(u64) -> Vec<[Crash; 2]>,
+    mut run: impl FnMut(&LogManager) -> T,
+    check: impl Fn(&T, &LogManager, &str),
+) {
+    let whole = [SimDisk::new(1), SimDisk::new(2)];
+    run(&manager(&whole).unwrap());
+    for (which, faulty) in whole.iter().enumerate() {
+        for operation in 0..faulty.operations() {
+            for fault in faults {
+                let disks = [SimDisk::new(1), SimDisk::new(2)];
+                disks[which].fail_at(operation, *fault);
+                let Ok(manager) = manager(&disks) else { continue };
+                let learnt = run(&manager);
+                drop(manager);
+                for crashes in crashes(operation) {
+                    let what = format!("disk {which}, operation {operation}, {fault:?}, {crashes:?}");
+                    let images = [disks[0].crash_image(crashes[0]), disks[1].crash_image(crashes[1])];
+                    let found = self::manager(&images).unwrap_or_else(|error| panic!("{what}: {error}"));
+                    check(&learnt, &found, &what);
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn partition_is_in_one_directory_whatever_fails_and_whatever_a_crash_leaves() {
-    let whole = [SimDisk::new(1), SimDisk::new(2)];
-    make_and_delete(&manager(&whole).unwrap());
     let faults = [
         Fault::Error(Errno::EIO),
         Fault::Error(Errno::ENOSPC),
         Fault::DropPages { errno: Errno::EIO, evict: false },
         Fault::Crash,
     ];
+    let crashes = |operation| {
+        vec![
+            [Crash::KeepAll, Crash::KeepAll],
+            [Crash::LoseAllUnsynced, Crash::KeepAll],
+            [Crash::KeepAll, Crash::LoseAllUnsynced],
+            [Crash::Random(operation), Crash::LoseAllUnsynced],
+        ]
+    };
     let mut failed = 0;
-    for (which, faulty) in whole.iter().enumerate() {
-        for operation in 0..faulty.operations() {
-            for fault in faults {
-                let disks = [SimDisk::new(1), SimDisk::new(2)];
-                disks[which].fail_at(operation, fault);
-                let Ok(manager) = manager(&disks) else { continue };
-                make_and_delete(&manager);
-                failed += manager.failed_directories().len();
-                let known: BTreeSet<_> = manager.partitions().into_iter().collect();
-                assert_eq!(known.len(), manager.partitions().len(), "{which} {operation} {fault:?}: known twice");
-                drop(manager);
-                for crashes in [
-                    [Crash::KeepAll, Crash::KeepAll],
-                    [Crash::LoseAllUnsynced, Crash::KeepAll],
-                    [Crash::KeepAll, Crash::LoseAllUnsynced],
-                    [Crash::Random(operation), Crash::LoseAllUnsynced],
-                ] {
-                    let images = [disks[0].crash_image(crashes[0]), disks[1].crash_image(crashes[1])];
-                    let found = self::manager(&images);
-                    let found = found.unwrap_or_else(|e| panic!("{which} {operation} {fault:?} {crashes:?}: {e}"));
-                    for partition in found.partitions() {
-                        assert!(known.contains(&partition), "{which} {operation} {fault:?}: {partition} came back");
-                        let open = found.get_or_create(&partition, &LogConfig::default());
-                        open.unwrap_or_else(|e| panic!("{which} {operation} {fault:?} {crashes:?}: {e}"));
-                    }
-                }
-            }
+    let run = |manager: &LogManager| {
+        make_and_delete(manager);
+        failed += manager.failed_directories().len();
+        let known: BTreeSet<_> = manager.partitions().into_iter().collect();
+        assert_eq!(known.len(), manager.partitions().len(), "known twice");
+        known
+    };
+    fail_everywhere(&faults, crashes, run, |known, found, what| {
+        for partition in found.partitions() {
+            assert!(known.contains(&partition), "{what}: {partition} came back");
+            let open = found.get_or_create(&partition, &LogConfig::default());
+            open.unwrap_or_else(|error| panic!("{what}: {error}"));
         }
-    }
+    });
     assert!(failed > 20, "{failed} directories failed");
 }
 
@@ -192,31 +212,17 @@ fn values(manager: &LogManager, name: &TopicPartition) -> Result<Vec<Vec<u8>>, O
 
 #[test]
 fn what_was_promised_is_there_whatever_fails_while_other_partitions_come_and_go() {
-    let whole = [SimDisk::new(1), SimDisk::new(2)];
-    Host::default().run(&manager(&whole).unwrap());
     let faults = [Fault::Error(Errno::EIO), Fault::Error(Errno::ENOSPC), Fault::Crash];
+    let crashes =
+        |operation| vec![[Crash::LoseAllUnsynced; 2], [Crash::KeepAll; 2], [Crash::Random(operation), Crash::ZeroTail]];
     let mut promised = 0;
-    for (which, faulty) in whole.iter().enumerate() {
-        for operation in 0..faulty.operations() {
-            for fault in faults {
-                let disks = [SimDisk::new(1), SimDisk::new(2)];
-                disks[which].fail_at(operation, fault);
-                let Ok(manager) = manager(&disks) else { continue };
-                let mut host = Host::default();
-                host.run(&manager);
-                promised += host.promised.values().map(Vec::len).sum::<usize>();
-                drop(manager);
-                for crashes in
-                    [[Crash::LoseAllUnsynced; 2], [Crash::KeepAll; 2], [Crash::Random(operation), Crash::ZeroTail]]
-                {
-                    let what = format!("disk {which}, operation {operation}, {fault:?}, {crashes:?}");
-                    let images = [disks[0].crash_image(crashes[0]), disks[1].crash_image(crashes[1])];
-                    let found = self::manager(&images).unwrap_or_else(|error| panic!("{what}: {error}"));
-                    host.check(&found, &what);
-                }
-            }
-        }
-    }
+    let run = |manager: &LogManager| {
+        let mut host = Host::default();
+        host.run(manager);
+        promised += host.promised.values().map(Vec::len).sum::<usize>();
+        host
+    };
+    fail_everywhere(&faults, crashes, run, Host::check);
     assert!(promised > 5000, "{promised} records promised");
 }
 

@@ -105,7 +105,7 @@ impl LogDirectory {
             return Err(OpenError::UnknownPartition { partition: unknown.clone() });
         }
         let mut gone = BTreeSet::new();
-        let mut renamed = Ok(());
+        let mut first_failure = Ok(());
         for partition in partitions {
             if gone.contains(partition) {
                 continue;
@@ -113,21 +113,17 @@ impl LogDirectory {
             self.logs.remove(partition);
             let dir = PathBuf::from(partition.to_string());
             let name = PathBuf::from(DirectoryName::format(partition, kind, unique_id()));
-            match self.storage.rename(&dir, &name) {
-                Ok(()) => moved.push(name),
+            let taken_away = match self.storage.rename(&dir, &name) {
                 // There is no space for another name.
                 Err(error) if error.is_disk_full() && kind == DirectoryKind::Delete && self.is_all_ours(&dir) => {
-                    if let Err(error) = remove_directory(&*self.storage, &dir) {
-                        renamed = renamed.and(Err(error));
-                        continue;
-                    }
+                    remove_directory(&*self.storage, &dir).map(drop)
                 }
-                Err(error) => {
-                    renamed = renamed.and(Err(error));
-                    continue;
-                }
+                renamed => renamed.map(|()| moved.push(name)),
+            };
+            match taken_away {
+                Ok(()) => drop(gone.insert(partition)),
+                Err(error) => first_failure = first_failure.and(Err(error)),
             }
-            gone.insert(partition);
         }
         if let Err(error) = self.storage.sync_dir(Path::new("")) {
             // Each of them may come back, so none may be made anew, here or elsewhere.
@@ -138,7 +134,7 @@ impl LogDirectory {
         self.uncleanable.retain(|known| !gone.contains(known));
         self.tells_of_gone = true;
         self.forget_gone_if_there_is_space()?;
-        Ok(renamed?)
+        Ok(first_failure?)
     }
 
     /// Removes the files of deleted partitions whose time has come; names of directories that stay because something else
